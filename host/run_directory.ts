@@ -1,0 +1,175 @@
+/**
+ * What a run of clusterrr leaves on this host while it goes on, and how a dead run's is found:
+ * `/run/clusterrr/<run>/` holds sockets, FIFOs, overlays and `owner.json`; bulky scratch (RAM images)
+ * is in `/dev/shm/clusterrr-<run>/`. A run whose owner is gone, or is another process with the same
+ * number, is left over: `clusterrr clean` removes it.
+ */
+import { z } from "zod";
+import { messageOf } from "../lib/errors.ts";
+
+const RUNS = "/run/clusterrr";
+const SCRATCH = "/dev/shm";
+
+const ownerSchema = z.object({
+  pid: z.number().int(),
+  /** Field 22 of /proc/pid/stat: clock ticks since boot at which the process started. */
+  startTicks: z.string(),
+  command: z.string(),
+  children: z.array(z.object({ pid: z.number().int(), startTicks: z.string() })),
+});
+type Owner = z.infer<typeof ownerSchema>;
+
+/** When process `pid` started, in clock ticks since boot; `undefined` if there is none. */
+export function startTicks(pid: number): string | undefined {
+  try {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    // Field 2, the command's name, may hold spaces and brackets: count from its last bracket.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? undefined : fields[19];
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** A run's directories; `remove` takes them away. */
+export class RunDirectory {
+  readonly #children: Owner["children"] = [];
+
+  private constructor(readonly run: string, private readonly command: string) {}
+
+  get path(): string {
+    return `${RUNS}/${this.run}`;
+  }
+
+  /** Where RAM images go: memory, not disk. */
+  get scratch(): string {
+    return `${SCRATCH}/clusterrr-${this.run}`;
+  }
+
+  /** Makes the directories of a new run under a name that no other run has. */
+  static create(command: string): RunDirectory {
+    Deno.mkdirSync(RUNS, { recursive: true, mode: 0o700 });
+    while (true) {
+      const run = Array.from(
+        crypto.getRandomValues(new Uint8Array(6)),
+        (byte) => (byte % 36).toString(36),
+      ).join("");
+      try {
+        Deno.mkdirSync(`${RUNS}/${run}`, { mode: 0o700 });
+      } catch (error) {
+        if (error instanceof Deno.errors.AlreadyExists) continue;
+        throw error;
+      }
+      const directory = new RunDirectory(run, command);
+      directory.#writeOwner();
+      Deno.mkdirSync(directory.scratch, { mode: 0o700 });
+      return directory;
+    }
+  }
+
+  /** A path in the run's directory; short, since socket paths end at 107 bytes. */
+  file(name: string): string {
+    return `${this.path}/${name}`;
+  }
+
+  /** Remembers a child process, so that `clean` ends it if we cannot. */
+  ownChild(pid: number): void {
+    const ticks = startTicks(pid);
+    if (ticks === undefined) return;
+    this.#children.push({ pid, startTicks: ticks });
+    this.#writeOwner();
+  }
+
+  #writeOwner(): void {
+    const owner: Owner = {
+      pid: Deno.pid,
+      startTicks: startTicks(Deno.pid) ?? "",
+      command: this.command,
+      children: this.#children,
+    };
+    const path = this.file("owner.json");
+    Deno.writeTextFileSync(`${path}.tmp`, JSON.stringify(owner));
+    Deno.renameSync(`${path}.tmp`, path);
+  }
+
+  remove(): void {
+    for (const path of [this.scratch, this.path]) removeIfThere(path);
+  }
+}
+
+function removeIfThere(path: string): boolean {
+  try {
+    Deno.removeSync(path, { recursive: true });
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** Runs on this host, with whether their owner is still alive. */
+export function listRuns(): { run: string; alive: boolean }[] {
+  const runs = new Map<string, boolean>();
+  for (const [directory, prefix] of [[RUNS, ""], [SCRATCH, "clusterrr-"]] as const) {
+    for (const entry of entriesOf(directory)) {
+      if (!entry.startsWith(prefix)) continue;
+      const run = entry.slice(prefix.length);
+      if (/^[a-z0-9]{6}$/.test(run)) runs.set(run, isAlive(run));
+    }
+  }
+  return [...runs].map(([run, alive]) => ({ run, alive }));
+}
+
+function entriesOf(directory: string): string[] {
+  try {
+    return [...Deno.readDirSync(directory)].map((entry) => entry.name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+/** Between making a run's directory and naming its owner in it, no more than this passes. */
+const UNOWNED_MS_MAX = 10_000;
+
+/** Whether the process that made `run` still runs. */
+export function isAlive(run: string): boolean {
+  const owner = readOwner(run);
+  if (owner !== undefined) return startTicks(owner.pid) === owner.startTicks;
+  try {
+    const { mtime } = Deno.statSync(`${RUNS}/${run}`);
+    return mtime !== null && Date.now() - mtime.getTime() < UNOWNED_MS_MAX;
+  } catch {
+    return false;
+  }
+}
+
+function readOwner(run: string): Owner | undefined {
+  try {
+    return ownerSchema.parse(JSON.parse(Deno.readTextFileSync(`${RUNS}/${run}/owner.json`)));
+  } catch {
+    return undefined; // killed before it was written, or not ours: nothing is known of an owner
+  }
+}
+
+/**
+ * Ends the children of a dead run and removes its directories.
+ * @returns what it did, a line each
+ */
+export function removeDeadRun(run: string): string[] {
+  const done: string[] = [];
+  for (const child of readOwner(run)?.children ?? []) {
+    if (startTicks(child.pid) !== child.startTicks) continue;
+    try {
+      Deno.kill(child.pid, "SIGKILL");
+      done.push(`process ${child.pid}`);
+    } catch (error) {
+      done.push(`process ${child.pid} could not be ended: ${messageOf(error)}`);
+    }
+  }
+  for (const path of [`${SCRATCH}/clusterrr-${run}`, `${RUNS}/${run}`]) {
+    if (removeIfThere(path)) done.push(`directory ${path}`);
+  }
+  return done;
+}

@@ -1,0 +1,276 @@
+/**
+ * A VM under QEMU as the roles see it: process, monitor, log FIFO and capture in one object.
+ *
+ * record   QEMU ──rr log──▶ LogReader      QEMU ──sent frames──▶ Capture
+ * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
+ */
+import { QmpError } from "../lib/errors.ts";
+import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
+import { instructionCount, type VmNumber } from "../lib/units.ts";
+import { Capture } from "./capture.ts";
+import { LogReader, LogWriter } from "./log_fifo.ts";
+import {
+  buildCommandLine,
+  type CommandLineOptions,
+  type RunMode,
+  type VmHardware,
+  type VmPaths,
+} from "./qemu/command_line.ts";
+import { ramRanges } from "./qemu/memory_map.ts";
+import { QemuProcess } from "./qemu/process.ts";
+import { captureRam, hashRam } from "./qemu/ram_digest.ts";
+import { nudge, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
+import type { Readiness } from "./readiness.ts";
+import { SerialInput } from "./serial_input.ts";
+
+/** Where a VM's run keeps its files, and how its QEMU is started. */
+export interface VmRun {
+  readonly hardware: VmHardware;
+  readonly qemu: CommandLineOptions["qemu"];
+  /** Sockets, FIFOs, QEMU's messages. */
+  readonly directory: string;
+  /** RAM images. */
+  readonly scratch: string;
+  readonly console: string;
+  readonly overlays: readonly string[];
+  /** A command prefix that enters the network namespace of the taps. */
+  readonly enter: readonly string[];
+  readonly signal: AbortSignal;
+  /** Told of the process as soon as it runs. */
+  readonly started: (pid: number) => void;
+}
+
+/** How long QEMU may take to end by itself before it is made to. */
+const END_GRACE_MS = 5_000;
+/** A QEMU that waits for its log answers its monitor only when the log goes on. */
+const NUDGE_TIMEOUT_MS = 24 * 3600_000;
+
+const captureBuffer = new Uint8Array(1 << 20);
+
+function pathsOf(run: VmRun): VmPaths & { log: string; capture: string; messages: string } {
+  const base = `${run.directory}/${run.hardware.number}`;
+  return {
+    qmp: `${base}.qmp`,
+    console: run.console,
+    overlays: run.overlays,
+    serialInput: `${base}.tty`,
+    log: `${base}.rr`,
+    capture: `${base}.cap`,
+    messages: `${base}.log`,
+  };
+}
+
+/** What recording and replay share. A VM is made first, with its FIFOs, and then started, paused. */
+abstract class QemuVm implements VmPort {
+  readonly ended: Promise<VmEnd>;
+  protected readonly paths: ReturnType<typeof pathsOf>;
+  readonly #setEnd: (end: VmEnd) => void;
+  #process: QemuProcess | undefined;
+  #capture: Capture | undefined;
+
+  constructor(protected readonly run: VmRun) {
+    this.paths = pathsOf(run);
+    const { promise, resolve } = Promise.withResolvers<VmEnd>();
+    this.ended = promise;
+    this.#setEnd = resolve;
+  }
+
+  /** What QEMU is started with. */
+  abstract commandLine(): string[];
+
+  get number(): VmNumber {
+    return this.run.hardware.number;
+  }
+
+  get name(): string {
+    return this.run.hardware.name;
+  }
+
+  /** Starts QEMU, paused, and connects its capture; on failure no process is left. */
+  async start(): Promise<void> {
+    const process = await QemuProcess.start({
+      name: this.name,
+      argv: this.commandLine(),
+      enter: this.run.enter,
+      qmpPath: this.paths.qmp,
+      logPath: this.paths.messages,
+      signal: this.run.signal,
+    });
+    this.#process = process;
+    process.exited.then(({ code, signal }) =>
+      this.#setEnd({ code: signal === null ? code : null, signal, stderr: process.lastOutput })
+    );
+    this.run.started(process.pid);
+    this.#capture = new Capture(this.paths.capture, captureBuffer);
+  }
+
+  async resume(): Promise<void> {
+    await this.unlessEnded(() => this.process.cont());
+  }
+
+  async pause(): Promise<void> {
+    await this.unlessEnded(() => this.process.stop());
+  }
+
+  async quit(): Promise<void> {
+    await this.process.end(END_GRACE_MS);
+  }
+
+  async kill(): Promise<void> {
+    await this.#process?.end(0);
+  }
+
+  async state(): Promise<MachineState> {
+    const { qmp } = this.process;
+    const { icount } = await queryReplay(qmp);
+    const cpu = await registers(qmp);
+    const ranges = ramRanges(this.run.hardware.machine, this.run.hardware.memoryMiB);
+    const bytes = ranges.reduce((sum, range) => sum + range.size, 0);
+    const copy = await captureRam(qmp, ranges, this.run.scratch);
+    return {
+      icount: Number(icount),
+      registers: cpu,
+      ram: hashRam(copy).then((sha256) => ({ sha256, bytes })),
+    };
+  }
+
+  readSent(take: (frame: Uint8Array) => void): number {
+    return this.#capture?.read(take) ?? 0;
+  }
+
+  /** Ends the process if it still runs and closes what is open. */
+  async close(): Promise<void> {
+    await this.kill();
+    this.#capture?.close();
+  }
+
+  protected get process(): QemuProcess {
+    if (this.#process === undefined) throw new Error(`VM ${this.name} has not been started`);
+    return this.#process;
+  }
+
+  protected get capture(): Capture | undefined {
+    return this.#capture;
+  }
+
+  /** What a VM that powered itself off meanwhile no longer answers is no error. */
+  protected async unlessEnded(command: () => Promise<void>): Promise<void> {
+    try {
+      await command();
+    } catch (error) {
+      if (!(error instanceof QmpError) || error.errorClass !== "Disconnected") throw error;
+      await this.ended;
+    }
+  }
+}
+
+/** A VM that is being recorded. */
+export class RecordedQemu extends QemuVm implements RecordedVm {
+  readonly #log: LogReader;
+  readonly #serial: SerialInput | undefined;
+  #gone = false;
+
+  /**
+   * Makes the FIFOs.
+   * @param serialInput text that is typed into the serial console
+   */
+  constructor(run: VmRun, private readonly tap: string, serialInput?: string) {
+    super(run);
+    this.#log = new LogReader(this.paths.log);
+    if (serialInput !== undefined) {
+      this.#serial = new SerialInput(this.paths.serialInput!, run.console, serialInput);
+    }
+    this.ended.then(() => this.#gone = true);
+  }
+
+  override commandLine(): string[] {
+    const mode: RunMode = {
+      kind: "record",
+      tap: this.tap,
+      rrLog: this.paths.log,
+      capture: this.paths.capture,
+    };
+    return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
+  }
+
+  readLog(): Uint8Array | "again" | "closed" {
+    this.#serial?.move();
+    return this.#log.read(this.#gone);
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    this.#serial?.close();
+    this.#log.close();
+  }
+}
+
+/** A VM that is being replayed. */
+export class ReplayedQemu extends QemuVm implements ReplayedVm {
+  readonly #log: LogWriter;
+  #nudging = false;
+  #stops = 0;
+  #stopsTaken = 0;
+  #wakeStopped: () => void = () => {};
+
+  /** Makes the FIFO, so that the start of the log can be written before QEMU reads it. */
+  constructor(run: VmRun, private readonly readiness: Readiness) {
+    super(run);
+    this.#log = new LogWriter(this.paths.log);
+    readiness.addLog(this.number, this.#log.fd);
+  }
+
+  override commandLine(): string[] {
+    const mode: RunMode = { kind: "replay", rrLog: this.paths.log, capture: this.paths.capture };
+    return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
+  }
+
+  override async start(): Promise<void> {
+    await super.start();
+    this.readiness.addCapture(this.capture!.fd);
+    this.process.qmp.on("STOP", () => {
+      this.#stops++;
+      this.#wakeStopped();
+    });
+  }
+
+  writeLog(bytes: Uint8Array): number | "again" | "closed" {
+    return this.#log.write(bytes);
+  }
+
+  unreadLog(): number {
+    return this.#log.unread();
+  }
+
+  nudge(): void {
+    if (this.#nudging) return;
+    this.#nudging = true;
+    nudge(this.process.qmp, NUDGE_TIMEOUT_MS).catch(() => {}).finally(() => this.#nudging = false);
+  }
+
+  async breakAt(icount: number): Promise<void> {
+    await this.unlessEnded(() => replayBreak(this.process.qmp, instructionCount(icount)));
+  }
+
+  async stopped(): Promise<boolean> {
+    const ended = this.ended.then(() => false);
+    while (this.#stopsTaken === this.#stops) {
+      const stop = new Promise<boolean>((resolve) => this.#wakeStopped = () => resolve(true));
+      if (!await Promise.race([stop, ended])) return false;
+    }
+    this.#stopsTaken++;
+    return true;
+  }
+
+  async icount(): Promise<number> {
+    return Number((await queryReplay(this.process.qmp)).icount);
+  }
+
+  override async close(): Promise<void> {
+    await this.kill();
+    if (this.capture !== undefined) this.readiness.removeCapture(this.capture.fd);
+    this.readiness.removeLog(this.number);
+    this.#log.close();
+    await super.close();
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What the roles drive: interfaces of the host's network, VMs and recorder. `main.ts` fills them from
+ * `net/` and `hypervisor/`; tests fill them with a simulation. Nothing here knows a kernel or QEMU.
+ */
+import type { VmNumber } from "../units.ts";
+
+/** Receives what the recorder saw, in the order in which it happened. */
+export interface RecorderSink {
+  /** Frame `sendNumber` (from 0) of `length` bytes left VM `vm`. */
+  sent(
+    vm: VmNumber,
+    sendNumber: number,
+    length: number,
+    lamport: bigint,
+    ktimeNs: bigint,
+  ): void;
+  /** A frame entered VM `vm`'s tap queue. `source` 0 is external, `sendNumber` then -1. */
+  delivered(
+    vm: VmNumber,
+    delivery: number,
+    source: VmNumber,
+    sendNumber: number,
+    length: number,
+    lamport: bigint,
+    ktimeNs: bigint,
+  ): void;
+}
+
+/** Counts of the recorder since it was armed. Lost events are frames that passed without an event. */
+export interface RecorderCounters {
+  readonly sent: bigint;
+  readonly delivered: bigint;
+  readonly lostSends: bigint;
+  readonly lostReceives: bigint;
+}
+
+/** The recorder on a run's taps. */
+export interface RecorderPort {
+  /** Hands over what waits; returns how many events. Synchronous, never blocks. */
+  drain(sink: RecorderSink): number;
+  counters(): RecorderCounters;
+  /** Raises every VM's clock to at least `epoch << 40` before any later frame is stamped. */
+  tick(epoch: number): void;
+}
+
+/** State of a stopped VM that two runs can compare. */
+export interface MachineState {
+  readonly icount: number;
+  /** QEMU's text of all CPU registers. */
+  readonly registers: string;
+  /** Resolves to the SHA-256 (hex) of guest RAM; the VM may run on meanwhile. */
+  readonly ram: Promise<{ sha256: string; bytes: number }>;
+}
+
+/** Why a VM's process ended. */
+export interface VmEnd {
+  /** The exit status; `null` when a signal ended it. */
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** What it said on stderr, if anything. */
+  readonly stderr: string;
+}
+
+/** What both a recorded and a replayed VM offer. */
+export interface VmPort {
+  readonly number: VmNumber;
+  readonly name: string;
+  /** Resolves when the VM's process is gone and reaped. Never rejects. */
+  readonly ended: Promise<VmEnd>;
+  /** Lets a VM that was created paused, or stopped, run. */
+  resume(): Promise<void>;
+  /** Stops the vCPU; resolves once it stands still. */
+  pause(): Promise<void>;
+  /** The state at this moment; the VM must stand still. */
+  state(): Promise<MachineState>;
+  /** Asks QEMU to end, so that its log gets its last events. */
+  quit(): Promise<void>;
+  /** Ends the process whatever it takes. */
+  kill(): Promise<void>;
+  /** The next frames that left the VM's NIC, in order. Synchronous; the bytes are the callee's. */
+  readSent(take: (frame: Uint8Array) => void): number;
+}
+
+/** A VM that is being recorded. */
+export interface RecordedVm extends VmPort {
+  /** Bytes of the rr log that wait: a chunk valid until the next call, nothing yet, or the end. */
+  readLog(): Uint8Array | "again" | "closed";
+}
+
+/** A VM that is being replayed. */
+export interface ReplayedVm extends VmPort {
+  /** Writes a part of the rr log; how many bytes went, or why none did. */
+  writeLog(bytes: Uint8Array): number | "again" | "closed";
+  /** Bytes of the rr log that QEMU has not taken yet. */
+  unreadLog(): number;
+  /** Wakes an idle QEMU, at most one wake-up under way at a time. */
+  nudge(): void;
+  /** Stops the VM when it reaches `icount`. */
+  breakAt(icount: number): Promise<void>;
+  /** Resolves when the VM has stopped at the break, `false` if it ended before. */
+  stopped(): Promise<boolean>;
+  /** Instructions executed so far. */
+  icount(): Promise<number>;
+}
+
+/** Waits until any VM of this host has something to read or room to write. */
+export interface ReadinessPort {
+  wait(timeoutMs: number): Promise<void>;
+  /** Says whether the readiness of `vm`'s log for writing is of interest. */
+  wantWrite(vm: VmNumber, wanted: boolean): void;
+}

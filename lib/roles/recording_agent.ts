@@ -1,0 +1,398 @@
+/**
+ * The agent's part of a recording: moves what the VMs of this host produce into their hybrid logs.
+ *
+ * ```
+ * created ──arm──▶ armed ──run──▶ running ──quiesce──▶ quiet ──seal──▶ sealed
+ *    └───────────────┴──────────────┴───── abort ────────┴──────────▶ aborted
+ * ```
+ * One pump serves all VMs. The order inside a turn is what makes identification exact: first the rr
+ * logs are read, then the captures, then the recorder. A frame that a log shows was sent, captured
+ * and delivered before the log could show it, so all that is known of it has been read by the time
+ * the log's bytes are decoded.
+ */
+import { ClusterrrError } from "../errors.ts";
+import type { CheckPoint } from "../recording/hybrid_log.ts";
+import type { VmNumber } from "../units.ts";
+import { Deliveries, type FrameHash, hashFrame, SendJoin, SentFrames } from "./frame_matcher.ts";
+import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
+
+/** Where a VM's hybrid log goes; `lib/recording` implements it. */
+export interface HybridLogPort {
+  events(bytes: Uint8Array, start: number, end: number, icount: number): void;
+  reference(header: Uint8Array, source: VmNumber, sendNumber: number, lamport: bigint): void;
+  frame(
+    header: Uint8Array,
+    payload: Uint8Array,
+    lamport: bigint,
+    origin: "external" | "unmatched",
+  ): void;
+  send(length: number, hash: Uint8Array, lamport: bigint, head?: Uint8Array): void;
+  check(check: CheckPoint): void;
+  flush(): void;
+}
+
+/** Decodes an rr log as it comes in; `hypervisor/rr_log` implements it. */
+export interface LogScanner {
+  push(chunk: Uint8Array): void;
+  /** `true` if the log ended as QEMU ends it, `false` if it was cut off. */
+  finish(): boolean;
+  readonly icount: number;
+  watch(icount: number): void;
+  onWatch: ((icount: number, inside: boolean) => void) | undefined;
+}
+
+/** What a scanner hands on. */
+export interface LogSink {
+  events(bytes: Uint8Array, start: number, end: number, icount: number): void;
+  frame(header: Uint8Array, payload: Uint8Array, icount: number): void;
+}
+
+/** One VM with what it is recorded by. */
+export interface RecordingVm {
+  readonly vm: RecordedVm;
+  readonly log: HybridLogPort;
+  readonly scanner: (sink: LogSink) => LogScanner;
+}
+
+/** Counts of one VM, live. */
+export interface VmProgress {
+  readonly number: VmNumber;
+  readonly name: string;
+  readonly icount: number;
+  /** Bytes that stock QEMU would have written. */
+  readonly rrLogBytes: number;
+  readonly framesSent: number;
+  readonly framesInternal: number;
+  readonly framesExternal: number;
+  readonly framesUnmatched: number;
+  readonly checks: number;
+  /** Whether the log has ended, and as QEMU ends it. */
+  readonly ended: "no" | "complete" | "cut off";
+}
+
+/** Default length of a sent frame's start that is kept for divergence reports: headers, no payload. */
+export const FRAME_HEAD_BYTES = 64;
+
+const FLUSH_EVERY_MS = 1000;
+const TURN_MS_MIN = 1;
+const TURN_MS_MAX = 8;
+
+/** What was captured of a sent frame and not yet joined with its Lamport time. */
+interface Captured {
+  readonly hash: Uint8Array;
+  readonly head: Uint8Array;
+  readonly length: number;
+}
+
+class RecordedStream implements LogSink {
+  readonly sent = new SentFrames();
+  readonly join = new SendJoin(this.sent);
+  readonly deliveries = new Deliveries();
+  readonly captured: Captured[] = [];
+  readonly scanner: LogScanner;
+  readonly pendingChecks = new Map<number, (inside: boolean) => void>();
+  rrLogBytes = 0;
+  framesInternal = 0;
+  framesExternal = 0;
+  framesUnmatched = 0;
+  checks = 0;
+  lastCheck = -1;
+  ended: VmProgress["ended"] = "no";
+
+  constructor(
+    readonly recording: RecordingVm,
+    private readonly hashOf: (source: VmNumber, sendNumber: number) => FrameHash | undefined,
+    private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
+  ) {
+    this.scanner = recording.scanner(this);
+    this.scanner.onWatch = (icount, inside) => this.pendingChecks.get(icount)?.(inside);
+  }
+
+  get vm(): RecordedVm {
+    return this.recording.vm;
+  }
+
+  events(bytes: Uint8Array, start: number, end: number, icount: number): void {
+    this.recording.log.events(bytes, start, end, icount);
+  }
+
+  frame(header: Uint8Array, payload: Uint8Array, _icount: number): void {
+    const match = this.deliveries.match(hashFrame(payload), payload.length, this.hashOf);
+    if (match.kind === "internal") {
+      this.framesInternal++;
+      const number = this.captureNumber(match.source, match.sendNumber);
+      this.recording.log.reference(header, match.source, number, match.lamport);
+      return;
+    }
+    if (match.kind === "external") this.framesExternal++;
+    else this.framesUnmatched++;
+    this.recording.log.frame(header, payload, match.lamport, match.kind);
+  }
+
+  capture(frame: Uint8Array, headBytes: number): void {
+    const hash = hashFrame(frame);
+    this.sent.add(hash, frame.length);
+    this.captured.push({
+      hash: Uint8Array.fromHex(hash.slice(0, 16)),
+      head: frame.slice(0, headBytes),
+      length: frame.length,
+    });
+  }
+
+  /** Writes the sends whose Lamport time is known; at the end all that are left. */
+  writeSends(rest: boolean): void {
+    let used = 0;
+    this.join.join((_sendNumber, lamport) => {
+      const frame = this.captured[used++]!;
+      this.recording.log.send(frame.length, frame.hash, lamport, frame.head);
+    }, rest);
+    this.captured.splice(0, used);
+  }
+
+  progress(): VmProgress {
+    return {
+      number: this.vm.number,
+      name: this.vm.name,
+      icount: this.scanner.icount,
+      rrLogBytes: this.rrLogBytes,
+      framesSent: this.sent.count,
+      framesInternal: this.framesInternal,
+      framesExternal: this.framesExternal,
+      framesUnmatched: this.framesUnmatched,
+      checks: this.checks,
+      ended: this.ended,
+    };
+  }
+}
+
+/** How an agent records. */
+export interface RecordingOptions {
+  /** Between two short stops of each VM; 0 takes none. */
+  readonly checkEveryMs: number;
+  readonly frameHeadBytes?: number;
+}
+
+/** Records the VMs of one host. */
+export class RecordingAgent implements RecorderSink {
+  readonly #streams = new Map<VmNumber, RecordedStream>();
+  readonly #headBytes: number;
+  readonly #checking: Promise<void>[] = [];
+  #pumping: Promise<void> | undefined;
+  #lastFlush = performance.now();
+  #stopChecks = new AbortController();
+  #checkLoop: Promise<void> | undefined;
+
+  constructor(
+    vms: readonly RecordingVm[],
+    private readonly recorder: RecorderPort,
+    private readonly options: RecordingOptions,
+  ) {
+    this.#headBytes = options.frameHeadBytes ?? FRAME_HEAD_BYTES;
+    const numberOf = (source: VmNumber, sendNumber: number) =>
+      this.#streams.get(source)?.join.captureNumber(sendNumber) ?? sendNumber;
+    const hashOf = (source: VmNumber, sendNumber: number) =>
+      this.#streams.get(source)?.sent.hashOf(numberOf(source, sendNumber));
+    for (const vm of vms) {
+      this.#streams.set(vm.vm.number, new RecordedStream(vm, hashOf, numberOf));
+    }
+  }
+
+  sent(vm: VmNumber, sendNumber: number, length: number, lamport: bigint): void {
+    this.#streams.get(vm)?.join.event(sendNumber, length, lamport);
+  }
+
+  delivered(
+    vm: VmNumber,
+    _delivery: number,
+    source: VmNumber,
+    sendNumber: number,
+    length: number,
+    lamport: bigint,
+  ): void {
+    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport });
+  }
+
+  /** Starts moving data: logs are read from here on, so that paused VMs can come up. */
+  arm(): void {
+    this.#pumping ??= this.#pumpUntilClosed();
+    this.#pumping.catch(() => {}); // the caller hears of it through `finished`
+  }
+
+  /** Lets every VM run. */
+  async run(): Promise<void> {
+    await Promise.all(this.#each((stream) => stream.vm.resume()));
+    if (this.options.checkEveryMs > 0) this.#checkLoop = this.#takeChecksPeriodically();
+  }
+
+  /** Resolves when every log has ended; rejects when recording fails. */
+  get finished(): Promise<void> {
+    if (this.#pumping === undefined) throw new Error("the agent has not been armed");
+    return this.#pumping;
+  }
+
+  /** Resolves with the first VM that ended in another way than QEMU ends by itself. */
+  async crashed(): Promise<{ name: string; end: VmEnd }> {
+    return await new Promise((resolve) => {
+      for (const { vm } of this.#streams.values()) {
+        vm.ended.then((end) => {
+          if (end.code !== 0) resolve({ name: vm.name, end });
+        });
+      }
+    });
+  }
+
+  /** Stops every VM at one moment, the first half of a two-phase stop. */
+  async quiesce(): Promise<void> {
+    this.#stopChecks.abort();
+    await this.#checkLoop;
+    await Promise.all(this.#each((stream) => stream.vm.pause()));
+  }
+
+  /** Ends every VM and waits for the rest of its log. */
+  async seal(): Promise<void> {
+    this.#stopChecks.abort();
+    await this.#checkLoop;
+    await Promise.all(this.#each((stream) => stream.vm.quit()));
+    await this.#pumping;
+    await Promise.all(this.#checking);
+  }
+
+  /** Ends every VM at once; what has been logged is kept. */
+  async abort(): Promise<void> {
+    this.#stopChecks.abort();
+    await Promise.all(this.#each((stream) => stream.vm.kill()));
+    await this.#checkLoop?.catch(() => {});
+    await this.#pumping?.catch(() => {});
+  }
+
+  progress(): VmProgress[] {
+    return this.#each((stream) => stream.progress());
+  }
+
+  /** Deliveries that never showed in a log: frames that a full tap queue dropped after the recorder. */
+  get skippedDeliveries(): number {
+    return this.#each((stream) => stream.deliveries.skipped).reduce((a, b) => a + b, 0);
+  }
+
+  #each<T>(work: (stream: RecordedStream) => T): T[] {
+    return [...this.#streams.values()].map(work);
+  }
+
+  async #pumpUntilClosed(): Promise<void> {
+    let turnMs = TURN_MS_MIN;
+    while (true) {
+      const moved = this.#pump();
+      if (this.#each((stream) => stream.ended).every((ended) => ended !== "no")) return;
+      turnMs = moved ? TURN_MS_MIN : Math.min(turnMs * 2, TURN_MS_MAX);
+      await new Promise((resolve) => setTimeout(resolve, turnMs));
+    }
+  }
+
+  /** One turn; says whether anything moved. */
+  #pump(): boolean {
+    const chunks: [RecordedStream, Uint8Array | "closed"][] = [];
+    for (const stream of this.#streams.values()) {
+      if (stream.ended !== "no") continue;
+      const chunk = stream.vm.readLog();
+      if (chunk !== "again") chunks.push([stream, chunk]);
+    }
+    let moved = chunks.length > 0;
+    for (const stream of this.#streams.values()) {
+      const frames = stream.vm.readSent((frame) => stream.capture(frame, this.#headBytes));
+      moved ||= frames > 0;
+    }
+    moved = this.recorder.drain(this) > 0 || moved;
+    for (const stream of this.#streams.values()) stream.writeSends(false);
+    for (const [stream, chunk] of chunks) this.#decode(stream, chunk);
+    this.#flushNowAndThen();
+    return moved;
+  }
+
+  #decode(stream: RecordedStream, chunk: Uint8Array | "closed"): void {
+    if (chunk !== "closed") {
+      stream.rrLogBytes += chunk.length;
+      stream.scanner.push(chunk);
+      return;
+    }
+    stream.ended = stream.scanner.finish() ? "complete" : "cut off";
+    stream.writeSends(true);
+    for (const drop of stream.pendingChecks.values()) drop(false);
+  }
+
+  #flushNowAndThen(): void {
+    if (performance.now() - this.#lastFlush < FLUSH_EVERY_MS) return;
+    for (const stream of this.#streams.values()) stream.recording.log.flush();
+    this.#lastFlush = performance.now();
+  }
+
+  async #takeChecksPeriodically(): Promise<void> {
+    const signal = this.#stopChecks.signal;
+    while (await sleepUnless(this.options.checkEveryMs, signal)) {
+      for (const stream of this.#streams.values()) {
+        if (signal.aborted) return;
+        if (stream.ended === "no") await this.#takeCheck(stream);
+      }
+    }
+  }
+
+  /** A short stop of one VM. A VM that ends meanwhile has no check, and that is no error. */
+  async #takeCheck(stream: RecordedStream): Promise<void> {
+    const { vm } = stream;
+    const wallMs = Date.now();
+    let state: MachineState;
+    try {
+      await vm.pause();
+      state = await vm.state();
+      await vm.resume();
+    } catch (error) {
+      const gone = await Promise.race([vm.ended.then(() => true), sleep(2000).then(() => false)]);
+      if (gone) return;
+      throw new ClusterrrError(`Cannot take the state of VM ${vm.name}`, { cause: error });
+    }
+    const { icount, registers, ram } = state;
+    if (icount === stream.lastCheck) { // it has not executed anything since: the same point
+      await ram;
+      return;
+    }
+    stream.lastCheck = icount;
+    const inside = new Promise<boolean>((resolve) => {
+      stream.pendingChecks.set(icount, (inside) => {
+        stream.pendingChecks.delete(icount);
+        resolve(inside);
+      });
+    });
+    stream.scanner.watch(icount);
+    const written = Promise.all([ram, inside]).then(([{ sha256, bytes }, inside]) => {
+      stream.checks++;
+      stream.recording.log.check({
+        icount,
+        inside,
+        registers,
+        ramSha256: sha256,
+        ramBytes: bytes,
+        wallMs,
+      });
+    });
+    this.#checking.push(written);
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Sleeps; `false` as soon as `signal` fires. */
+async function sleepUnless(ms: number, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return false;
+  return await new Promise((resolve) => {
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", cancel);
+      resolve(true);
+    }, ms);
+    const cancel = () => {
+      clearTimeout(timer);
+      resolve(false);
+    };
+    signal.addEventListener("abort", cancel, { once: true });
+  });
+}

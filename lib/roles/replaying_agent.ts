@@ -1,0 +1,346 @@
+/**
+ * The agent's part of a replay: feeds every VM its rebuilt rr log, takes the frames that the VMs send
+ * again, compares each with the recording, and hands it to the VMs whose logs wait for it.
+ *
+ * ```
+ *   feeds ──rr log──▶ VMs ──regenerated frames──▶ compare ──▶ retransmission queue
+ *     ▲                                                              │
+ *     └──────────────── the bytes of (source, send number) ──────────┘
+ * ```
+ * Causality schedules the cluster: a VM whose log stands at a frame runs on when the sender's own
+ * replay has sent it. The first difference stops everything.
+ */
+import { DivergenceError } from "../errors.ts";
+import { instructionCount, type VmNumber } from "../units.ts";
+import { hashFrame } from "./frame_matcher.ts";
+import { hexDump } from "./hex_dump.ts";
+import type { ReadinessPort, ReplayedVm, VmEnd } from "./ports.ts";
+import { type PieceSource, ReplayFeed } from "./replay_feed.ts";
+
+/** A sent frame as the recording has it. */
+export interface RecordedSend {
+  readonly length: number;
+  /** The first 8 bytes of the frame's SHA-256. */
+  readonly hash: Uint8Array;
+  /** The frame's first bytes, for reports. */
+  readonly head: Uint8Array;
+}
+
+/** The regenerated frames of all VMs; `net/retransmit` implements it. */
+export interface FrameQueue {
+  add(source: VmNumber, bytes: Uint8Array): number;
+  take(source: VmNumber, sendNumber: number): Uint8Array | undefined;
+  arrived(source: VmNumber): number;
+  readonly heldBytesMax: number;
+}
+
+/** One VM's recording, as its replay needs it. */
+export interface ReplaySource {
+  readonly pieces: PieceSource;
+  /** The next recorded send that has not been asked for; `undefined` while none has been read yet. */
+  nextSend(): RecordedSend | undefined;
+  /** Sends in the whole recording. */
+  readonly sendsTotal: number;
+  /** Bytes of the rebuilt log. */
+  readonly bytesTotal: number;
+  /** Whether the log ends as QEMU ended it; else it was cut off and closed artificially. */
+  readonly complete: boolean;
+  /** An instruction count near the part of the log that was read last. */
+  readonly icountNear: number;
+}
+
+/** One VM with what it is replayed from. */
+export interface ReplayingVm {
+  readonly vm: ReplayedVm;
+  readonly source: ReplaySource;
+}
+
+/** How a VM's replay ended. */
+export interface VmReplayResult {
+  readonly name: string;
+  readonly number: VmNumber;
+  readonly framesRecorded: number;
+  readonly framesMatched: number;
+  readonly end: VmEnd | undefined;
+  /** Seconds from the start of the cluster's replay to this VM's end. */
+  readonly replayS: number;
+  /** Why a VM of an incomplete recording ended before its log did. */
+  readonly cutOff?: string;
+}
+
+/** How a replay goes. */
+export interface ReplayOptions {
+  /** A cluster in which nothing moves for so long has diverged. */
+  readonly stallMs: number;
+  /** Tells why the recording may not fit this host, where that is known. */
+  readonly likelyCause: string;
+}
+
+const TURN_MS = 2;
+
+class ReplayedStream {
+  readonly feed: ReplayFeed;
+  readonly unchecked: Uint8Array[] = [];
+  matched = 0;
+  end: VmEnd | undefined;
+  endedAt = 0;
+  cutOff: string | undefined;
+  #unreadBefore = -1;
+
+  constructor(readonly vm: ReplayedVm, readonly source: ReplaySource, queue: FrameQueue) {
+    this.feed = new ReplayFeed(
+      source.pieces,
+      (bytes) => vm.writeLog(bytes),
+      (from, sendNumber) => queue.take(from, sendNumber),
+    );
+    vm.ended.then((end) => this.end = end);
+  }
+
+  /** Whether QEMU has taken anything of its log since the last call. */
+  moved(): boolean {
+    const unread = this.vm.unreadLog();
+    const moved = unread !== this.#unreadBefore;
+    this.#unreadBefore = unread;
+    return moved;
+  }
+}
+
+/** Replays the VMs of one host. */
+export class ReplayingAgent {
+  readonly #streams = new Map<VmNumber, ReplayedStream>();
+  #lastMove = performance.now();
+  #startedAt = performance.now();
+  #lastNudge = 0;
+
+  constructor(
+    vms: readonly ReplayingVm[],
+    private readonly queue: FrameQueue,
+    private readonly readiness: ReadinessPort,
+    private readonly options: ReplayOptions,
+  ) {
+    for (const { vm, source } of vms) {
+      this.#streams.set(vm.number, new ReplayedStream(vm, source, queue));
+    }
+  }
+
+  /** Offers every VM the start of its log: QEMU reads it before it answers on its monitor. */
+  prime(): void {
+    for (const stream of this.#streams.values()) this.#pumpFeed(stream);
+  }
+
+  /** Says that a VM moves although its log does not: someone looks at it. */
+  touch(): void {
+    this.#lastMove = performance.now();
+  }
+
+  /** Percent of each VM's log that has been fed. */
+  progress(): { name: string; percent: number; framesMatched: number }[] {
+    return [...this.#streams.values()].map((stream) => ({
+      name: stream.vm.name,
+      percent: 100 * Math.min(1, stream.feed.bytesFed / Math.max(1, stream.source.bytesTotal)),
+      framesMatched: stream.matched,
+    }));
+  }
+
+  /**
+   * Runs until every VM has ended.
+   * @throws {DivergenceError} at the first difference; the caller ends the VMs
+   */
+  async run(signal: AbortSignal): Promise<VmReplayResult[]> {
+    this.#startedAt = this.#lastMove = performance.now();
+    await Promise.all(this.#all().map((stream) => stream.vm.resume()));
+    while (this.#all().some((stream) => stream.endedAt === 0)) {
+      signal.throwIfAborted();
+      if (await this.#turn()) this.touch();
+      if (performance.now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
+      await this.readiness.wait(TURN_MS);
+    }
+    return this.#all().map((stream) => ({
+      name: stream.vm.name,
+      number: stream.vm.number,
+      framesRecorded: stream.source.sendsTotal,
+      framesMatched: stream.matched,
+      end: stream.end,
+      replayS: (stream.endedAt - this.#startedAt) / 1000,
+      ...(stream.cutOff === undefined ? {} : { cutOff: stream.cutOff }),
+    }));
+  }
+
+  #all(): ReplayedStream[] {
+    return [...this.#streams.values()];
+  }
+
+  /** One turn over all VMs; says whether anything moved. */
+  async #turn(): Promise<boolean> {
+    let moved = false;
+    for (const stream of this.#all()) {
+      if (stream.endedAt !== 0) continue;
+      // Asked before the frames are read: what a process sent before it ended is then all there.
+      const ended = stream.end !== undefined;
+      moved = await this.#takeFrames(stream) || moved;
+      if (ended) await this.#concludeVm(stream);
+    }
+    for (const stream of this.#all()) {
+      if (stream.endedAt !== 0) continue;
+      const before = stream.feed.bytesFed;
+      this.#pumpFeed(stream);
+      await this.#compareFrames(stream);
+      moved ||= stream.feed.bytesFed !== before;
+      await this.#endIfCutOff(stream);
+    }
+    return this.#nudgeIdle() || moved;
+  }
+
+  #pumpFeed(stream: ReplayedStream): void {
+    const before = stream.feed.state;
+    const state = stream.feed.pump();
+    if (state !== before) this.readiness.wantWrite(stream.vm.number, state === "full");
+  }
+
+  async #takeFrames(stream: ReplayedStream): Promise<boolean> {
+    const count = stream.vm.readSent((frame) => {
+      stream.unchecked.push(frame);
+      this.queue.add(stream.vm.number, frame);
+    });
+    await this.#compareFrames(stream);
+    return count > 0;
+  }
+
+  /** Compares what was sent again with the recording, as far as the recording has been read. */
+  async #compareFrames(stream: ReplayedStream): Promise<void> {
+    while (stream.unchecked.length > 0) {
+      const recorded = stream.source.nextSend();
+      const frame = stream.unchecked[0]!;
+      if (recorded === undefined) {
+        if (stream.feed.state === "done" && stream.source.complete) {
+          await this.#diverge(stream, {
+            sendNumber: stream.matched,
+            what: "it sent a frame that the recording does not have",
+            expected: `no frame: ${stream.source.sendsTotal} were sent`,
+            actual: hexDump(frame),
+          });
+        }
+        return;
+      }
+      const hash = Uint8Array.fromHex(hashFrame(frame).slice(0, 16));
+      if (recorded.length !== frame.length || !equalBytes(recorded.hash, hash)) {
+        await this.#diverge(stream, {
+          sendNumber: stream.matched,
+          what: "it sent a different frame",
+          expected: describeRecorded(recorded, frame),
+          actual: `${frame.length} bytes, SHA-256 ${hash.toHex()}…\n` +
+            hexDump(frame, recorded.head),
+        });
+      }
+      stream.unchecked.shift();
+      stream.matched++;
+    }
+  }
+
+  /** A VM's process has ended: was that the end of its log? */
+  async #concludeVm(stream: ReplayedStream): Promise<void> {
+    stream.endedAt = performance.now();
+    this.touch();
+    const end = stream.end!;
+    if (stream.cutOff !== undefined) return;
+    if (end.code !== 0) {
+      await this.#diverge(stream, {
+        sendNumber: null,
+        what: `its QEMU ended with ${end.signal ?? `status ${end.code}`} before the end of its log`,
+        expected: "the recorded events up to the end of the log",
+        actual: end.stderr.trim() || "(no message)",
+      });
+    }
+    if (stream.source.complete && stream.matched < stream.source.sendsTotal) {
+      await this.#diverge(stream, {
+        sendNumber: stream.matched,
+        what: "it ended without sending every recorded frame",
+        expected: `${stream.source.sendsTotal} frames`,
+        actual: `${stream.matched} frames`,
+      });
+    }
+  }
+
+  /** In a recording that was cut off, a frame may be missing for good: the VM's replay ends there. */
+  async #endIfCutOff(stream: ReplayedStream): Promise<void> {
+    const awaited = stream.feed.awaited;
+    if (awaited === undefined) return;
+    const sender = this.#streams.get(awaited.source);
+    if (sender !== undefined && sender.endedAt === 0) return;
+    if (this.queue.arrived(awaited.source) > awaited.sendNumber) return;
+    const senderName = sender?.vm.name ?? `number ${awaited.source}`;
+    const why = `waits for frame ${awaited.sendNumber} of VM ${senderName}, which ended before it`;
+    if (this.#all().every((s) => s.source.complete)) {
+      await this.#diverge(stream, {
+        sendNumber: null,
+        what: `it ${why}`,
+        expected: `frame ${awaited.sendNumber} of VM ${senderName}`,
+        actual: `${this.queue.arrived(awaited.source)} frames of it`,
+      });
+    }
+    stream.cutOff = why;
+    await stream.vm.kill();
+  }
+
+  /** Wakes QEMUs whose log stands still: they may sleep out a guest timer that is already over. */
+  #nudgeIdle(): boolean {
+    const now = performance.now();
+    if (now - this.#lastNudge < TURN_MS) return false;
+    this.#lastNudge = now;
+    let moved = false;
+    for (const stream of this.#all()) {
+      if (stream.endedAt !== 0) continue;
+      if (stream.moved()) moved = true;
+      else stream.vm.nudge();
+    }
+    return moved;
+  }
+
+  async #reportStall(): Promise<never> {
+    const standing = this.#all().filter((stream) => stream.endedAt === 0);
+    const describe = (stream: ReplayedStream) => {
+      const awaited = stream.feed.awaited;
+      return `${stream.vm.name}: ${
+        awaited === undefined
+          ? `its QEMU takes nothing more of its log (${stream.feed.bytesFed} bytes fed)`
+          : `waits for frame ${awaited.sendNumber} of VM ${awaited.source}, which has sent ${
+            this.queue.arrived(awaited.source)
+          }`
+      }`;
+    };
+    const stuck = standing.find((stream) => stream.feed.awaited === undefined) ?? standing[0]!;
+    return await this.#diverge(stuck, {
+      sendNumber: null,
+      what: `nothing has moved for ${this.options.stallMs / 1000} s`,
+      expected: "the recorded events",
+      actual: standing.map(describe).join("\n"),
+    });
+  }
+
+  async #diverge(
+    stream: ReplayedStream,
+    how: { sendNumber: number | null; what: string; expected: string; actual: string },
+  ): Promise<never> {
+    const near = stream.source.icountNear;
+    const timeout = new Promise<number>((resolve) => setTimeout(() => resolve(near), 1000));
+    const icount = await Promise.race([stream.vm.icount().catch(() => near), timeout]);
+    throw new DivergenceError({
+      vm: stream.vm.name,
+      instructionCount: instructionCount(icount),
+      ...how,
+      likelyCause: this.options.likelyCause,
+    });
+  }
+}
+
+function describeRecorded(recorded: RecordedSend, replayed: Uint8Array): string {
+  const size = `${recorded.length} bytes, SHA-256 ${recorded.hash.toHex()}…`;
+  if (recorded.head.length === 0) return size;
+  const rest = recorded.length - recorded.head.length;
+  return `${size}\n${hexDump(recorded.head, replayed)}` +
+    (rest > 0 ? `\n  (the recording keeps the first ${recorded.head.length} bytes)` : "");
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

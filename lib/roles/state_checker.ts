@@ -1,0 +1,64 @@
+/**
+ * Compares a replayed VM with the short stops that were taken while it was recorded: the VM is stopped
+ * at the same instruction, and instruction count, CPU registers and a digest of RAM must be equal.
+ */
+import type { CheckPoint } from "../recording/hybrid_log.ts";
+import type { ReplayedVm } from "./ports.ts";
+
+/** The comparison at one point. */
+export interface CheckResult {
+  /** The recorded instruction count. */
+  readonly at: number;
+  readonly icount: boolean;
+  readonly registers: boolean;
+  readonly ram: boolean;
+  /** Which register lines differ, recorded and replayed; empty when none does. */
+  readonly difference: string;
+}
+
+/** Stops one VM at each of its check points in turn. */
+export class StateChecker {
+  readonly results: CheckResult[] = [];
+
+  /** `checks` in rising order of their instruction counts. */
+  constructor(
+    private readonly vm: ReplayedVm,
+    private readonly checks: readonly CheckPoint[],
+    private readonly touch: () => void,
+  ) {}
+
+  /** Sets the first break. Before the VM is resumed. */
+  async arm(): Promise<void> {
+    const first = this.checks[0];
+    if (first !== undefined) await this.vm.breakAt(first.icount);
+  }
+
+  /** Goes through the points; ends early if the VM ends before. */
+  async run(): Promise<CheckResult[]> {
+    for (const [index, check] of this.checks.entries()) {
+      if (!await this.vm.stopped()) break;
+      this.touch();
+      const state = await this.vm.state();
+      const next = this.checks[index + 1];
+      if (next !== undefined) await this.vm.breakAt(next.icount);
+      const ram = await state.ram;
+      this.results.push({
+        at: check.icount,
+        icount: state.icount === check.icount,
+        registers: state.registers === check.registers,
+        ram: ram.sha256 === check.ramSha256,
+        difference: differingLines(check.registers, state.registers),
+      });
+      this.touch();
+      await this.vm.resume();
+    }
+    return this.results;
+  }
+}
+
+function differingLines(recorded: string, replayed: string): string {
+  const before = recorded.split("\n");
+  const after = replayed.split("\n");
+  return before.flatMap((line, i) => line === after[i] ? [] : [`- ${line}`, `+ ${after[i] ?? ""}`])
+    .join("\n");
+}

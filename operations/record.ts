@@ -1,0 +1,251 @@
+/**
+ * `clusterrr record`: one host, one process. Puts the roles of a recording together with this host's
+ * network, recorder and QEMU, and keeps the manifest true from the first moment to the last.
+ */
+import { resolve } from "node:path";
+import { armRecorder } from "../net/bpf/recorder.ts";
+import { createNetwork, type NetworkPlan } from "../net/topology.ts";
+import { inspectQemu } from "../hypervisor/qemu/capabilities.ts";
+import { createOverlay } from "../hypervisor/qemu/overlay.ts";
+import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
+import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
+import { RecordedQemu } from "../hypervisor/vm.ts";
+import { RunDirectory } from "../host/run_directory.ts";
+import { InterruptedError } from "../lib/errors.ts";
+import type {
+  Progress,
+  RecordOptions,
+  RecordReport,
+  VmProgress as ShownProgress,
+} from "../lib/cli/ports.ts";
+import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
+import type { ClusterSpec } from "../lib/cluster/spec.ts";
+import type { HybridTotals } from "../lib/recording/hybrid_log.ts";
+import { HybridLogWriter } from "../lib/recording/hybrid_log_writer.ts";
+import {
+  type Manifest,
+  MANIFEST_FORMAT,
+  MANIFEST_VERSION,
+  type ManifestVm,
+  vmDirectory,
+  writeManifest,
+} from "../lib/recording/manifest.ts";
+import { createRecordingDirectory } from "../lib/recording/recording_directory.ts";
+import { RecordingAgent } from "../lib/roles/recording_agent.ts";
+import { coordinateRecording, type RecordingEnd } from "../lib/roles/recording_coordinator.ts";
+import { detailsOf } from "./details.ts";
+import { describeHost } from "./host.ts";
+import { hashImages } from "./images.ts";
+import { hardwareOf, portableCommandLine, requireRoot } from "./machine.ts";
+import { VERSION } from "./version.ts";
+
+const PROGRESS_EVERY_MS = 250;
+
+/** Records a cluster; see {@link RecordOptions}. */
+export async function record(
+  options: RecordOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<RecordReport> {
+  requireRoot("Recording");
+  const { spec, text } = await loadClusterFile(options.spec);
+  const qemu = await inspectQemu(spec.qemu.program);
+  const table = tableForQemu(qemu.version);
+  if (!table.verified) {
+    progress.note(`QEMU ${qemu.version}: its log format is known from its source only, not tried.`);
+  }
+  progress.show({ phase: "preparing", vms: [] });
+  const vms = await Promise.all(spec.vms.map(async (vm): Promise<ManifestVm> => ({
+    number: vm.number,
+    name: vm.name,
+    qemu: { ...qemu, rrLogVersion: table.version },
+    images: await hashImages(vm),
+    commandLine: portableCommandLine(hardwareOf(spec, vm), qemu),
+    console: `vms/${vm.name}/console.log`,
+    logComplete: false,
+    logClosed: false,
+    end: null,
+    totals: null,
+  })));
+  stopIfInterrupted(signal);
+  const directory = resolve(options.out);
+  createRecordingDirectory(directory);
+  const manifest: Manifest = {
+    format: MANIFEST_FORMAT,
+    formatVersion: MANIFEST_VERSION,
+    id: crypto.getRandomValues(new Uint8Array(8)).toHex(),
+    name: options.name ?? spec.name,
+    createdAt: new Date().toISOString(),
+    toolVersion: VERSION,
+    state: "recording",
+    complete: false,
+    host: describeHost(),
+    cluster: spec,
+    vms,
+    segments: [],
+    timing: { recordS: 0 },
+  };
+  let sealed: Manifest;
+  try {
+    await Deno.writeTextFile(`${directory}/cluster.yaml`, text);
+    sealed = await recordInto(directory, manifest, spec, table, options, progress, signal);
+  } catch (error) {
+    // It failed before the VMs ran: there is nothing to keep.
+    await Deno.remove(directory, { recursive: true });
+    throw error;
+  }
+  const { id, name, endedBy, message, complete, timing } = sealed;
+  return {
+    id,
+    name,
+    directory,
+    endedBy: endedBy!,
+    ...(message === undefined ? {} : { message }),
+    complete,
+    recordS: timing.recordS,
+    vms: detailsOf(sealed).vms,
+  };
+}
+
+function stopIfInterrupted(signal: AbortSignal): void {
+  if (signal.aborted) throw new InterruptedError("Interrupted before the recording began.");
+}
+
+/** Makes the run, records, seals the manifest. Throws only where the VMs never ran. */
+async function recordInto(
+  directory: string,
+  manifest: Manifest,
+  spec: ClusterSpec,
+  table: RrLogTable,
+  options: RecordOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Manifest> {
+  await using cleanup = new AsyncDisposableStack();
+  const run = RunDirectory.create(`record ${directory}`);
+  cleanup.defer(() => run.remove());
+  const plan: NetworkPlan = {
+    run: run.run,
+    vms: spec.vms,
+    ...(spec.network.uplink === undefined ? {} : { uplink: spec.network.uplink }),
+  };
+  progress.show({ phase: "building the network", vms: [] });
+  const network = await createNetwork(plan);
+  cleanup.defer(() => network.remove());
+  const recorder = await armRecorder(network, plan);
+  cleanup.defer(() => recorder.close());
+
+  const logs = new Map<number, HybridLogWriter>();
+  const machines = await Promise.all(spec.vms.map(async (vm) => {
+    const vmDir = vmDirectory(directory, vm.name);
+    const logOptions = { vm: vm.number, rrLogVersion: table.version };
+    logs.set(vm.number, new HybridLogWriter(vmDir, logOptions));
+    const overlays = await Promise.all(vm.disks.map(async (disk, i) => {
+      const overlay = run.file(`${vm.number}.disk${i}`);
+      await createOverlay(disk.image, disk.format, overlay);
+      return overlay;
+    }));
+    const machine = new RecordedQemu(
+      {
+        hardware: hardwareOf(spec, vm),
+        qemu: manifest.vms.find((each) => each.number === vm.number)!.qemu,
+        directory: run.path,
+        scratch: run.scratch,
+        console: `${vmDir}/console.log`,
+        overlays,
+        enter: network.enter,
+        signal,
+        started: (pid) => run.ownChild(pid),
+      },
+      network.tapOf(vm.number),
+      vm.serialInput,
+    );
+    cleanup.defer(() => machine.close());
+    return machine;
+  }));
+  writeManifest(directory, manifest);
+
+  progress.show({ phase: "starting the VMs", vms: [] });
+  const starts = await Promise.allSettled(machines.map((machine) => machine.start()));
+  const failed = starts.find((start) => start.status === "rejected");
+  if (failed !== undefined) {
+    for (const log of logs.values()) log.close(false);
+    throw signal.aborted
+      ? new InterruptedError("Interrupted before the recording began.")
+      : failed.reason;
+  }
+  const agent = new RecordingAgent(
+    machines.map((vm) => ({
+      vm,
+      log: logs.get(vm.number)!,
+      scanner: (sink) => new RrLogScanner(table, sink, `the rr log of VM ${vm.name}`),
+    })),
+    recorder,
+    { checkEveryMs: options.digestEveryMs },
+  );
+
+  const startedAt = performance.now();
+  const shown = showProgress(agent, logs, progress);
+  const end = await coordinateRecording([agent], options.forMs, signal);
+  clearInterval(shown);
+  const recordS = (performance.now() - startedAt) / 1000;
+  progress.show({ phase: "sealing", vms: [] });
+  return seal(directory, manifest, agent, logs, end, recordS);
+}
+
+/** Keeps showing what is recorded; returns the timer. */
+function showProgress(
+  agent: RecordingAgent,
+  logs: ReadonlyMap<number, HybridLogWriter>,
+  progress: Progress,
+): ReturnType<typeof setInterval> {
+  const show = () => {
+    const vms = agent.progress().map((vm): ShownProgress => ({
+      name: vm.name,
+      ...(vm.ended === "no" ? {} : { status: "ended" }),
+      frames: vm.framesInternal + vm.framesExternal + vm.framesUnmatched,
+      storedBytes: logs.get(vm.number)!.storedBytes,
+      rrLogBytes: vm.rrLogBytes,
+    }));
+    const booting = vms.every((vm) => vm.frames === 0 && vm.status === undefined);
+    progress.show({ phase: booting ? "booting" : "recording", vms });
+  };
+  show();
+  return setInterval(show, PROGRESS_EVERY_MS);
+}
+
+/** Closes every log and writes the final manifest. */
+function seal(
+  directory: string,
+  manifest: Manifest,
+  agent: RecordingAgent,
+  logs: ReadonlyMap<number, HybridLogWriter>,
+  end: RecordingEnd,
+  recordS: number,
+): Manifest {
+  const totals = new Map<number, HybridTotals>();
+  const vms = agent.progress().map((vm): ManifestVm => {
+    const log = logs.get(vm.number)!.close(vm.ended === "complete");
+    totals.set(vm.number, log);
+    const { segments: _, complete, closed, icount, ...counts } = log;
+    return {
+      ...manifest.vms.find((each) => each.number === vm.number)!,
+      logComplete: complete,
+      logClosed: closed,
+      end: { icount, reason: complete ? (end.by === "failure" ? "stopped" : end.by) : "cut off" },
+      totals: counts,
+    };
+  });
+  const sealed: Manifest = {
+    ...manifest,
+    state: "sealed",
+    endedBy: end.by,
+    ...(end.by === "failure" ? { message: end.error.message } : {}),
+    complete: vms.every((vm) => vm.logComplete),
+    vms,
+    segments: [...totals].flatMap(([vm, { segments }]) => segments.map((s) => ({ vm, ...s }))),
+    timing: { recordS },
+  };
+  writeManifest(directory, sealed);
+  return sealed;
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Sets everything up and runs all checks and tests. The last line is `N passed, N failed`.
+#   sh tests/run.sh             everything
+#   sh tests/run.sh lib net     only the tests below these paths
+set -eu
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+EXTRA_PACKAGES=
+. "$ROOT/tests/setup.sh"
+
+say "formatting, lint, types"
+"$DENO" fmt --check --quiet
+"$DENO" lint --quiet
+"$DENO" check --quiet .
+
+say "guest images of the examples"
+"$DENO" run -A examples/images/build.ts examples/trio
+
+say "tests"
+report=$(mktemp)
+trap 'rm -f "$report"' EXIT
+status=0
+"$DENO" test -A --no-check "${@:-.}" >"$report" 2>&1 || status=$?
+cat "$report"
+plain=$(sed 's/\x1b\[[0-9;]*m//g' "$report" | grep -E '^(ok|FAILED) \| ' | tail -n 1)
+passed=$(printf '%s' "$plain" | sed -n 's/.*| \([0-9]*\) passed.*/\1/p')
+failed=$(printf '%s' "$plain" | sed -n 's/.*| \([0-9]*\) failed.*/\1/p')
+[ -n "$passed" ] && [ "$passed" -gt 0 ] || status=1
+[ "$status" -eq 0 ] || [ "${failed:-0}" -gt 0 ] || failed=1
+printf '%s passed, %s failed\n' "${passed:-0}" "${failed:-0}"
+exit "$status"
