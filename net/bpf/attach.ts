@@ -1,0 +1,85 @@
+/**
+ * Hangs the recorder's programs on the ports of a bridge: `clrr_ingress` by the `tc` command, from a
+ * pin in the BPF file system, `clrr_deliver` by an ioctl on each tap.
+ */
+import { HostError } from "../../lib/errors.ts";
+import { run } from "../../host/command.ts";
+import { closeFd, errno, type Fd, libc } from "../../host/libc.ts";
+import { BPFFS } from "../names.ts";
+import { openTap } from "../tap.ts";
+
+const TUNSETFILTEREBPF = 0x800454e1n; // _IOR('T', 225, int), include/uapi/linux/if_tun.h
+const NO_PROGRAM = -1;
+const ADVICE = "The recorder needs tc of iproute2: apt install iproute2.";
+
+/** Mounts the BPF file system where it is not mounted; it stays, as on every host with systemd. */
+export async function mountBpffs(): Promise<void> {
+  const mounts = await Deno.readTextFile("/proc/self/mounts");
+  const mounted = mounts.split("\n").some((line) => {
+    const [, where, type] = line.split(" ");
+    return where === BPFFS && type === "bpf";
+  });
+  if (mounted) return;
+  const advice = `The recorder needs the BPF file system at ${BPFFS}.`;
+  await run(["mount", "-t", "bpf", "bpf", BPFFS], { advice });
+}
+
+/**
+ * Attaches the tc program pinned at `pin` to the ingress of `devices`. `enter` leads into their
+ * namespace; `nsenter` does, `ip netns exec` and `tc -n` would hide the BPF file system.
+ * @throws {HostError}
+ */
+export async function attachIngress(
+  enter: readonly string[],
+  devices: readonly string[],
+  pin: string,
+): Promise<void> {
+  const lines = devices.flatMap((device) => [
+    `qdisc add dev ${device} clsact`,
+    `filter add dev ${device} ingress pref 1 handle 1 bpf direct-action pinned ${pin}`,
+  ]);
+  await run([...enter, "tc", "-batch", "-"], { stdin: lines.join("\n") + "\n", advice: ADVICE });
+}
+
+/** Undoes {@link attachIngress}; devices and programs that are gone already do not matter. */
+export async function detachIngress(
+  enter: readonly string[],
+  devices: readonly string[],
+): Promise<void> {
+  const lines = devices.map((device) => `qdisc delete dev ${device} clsact\n`);
+  try {
+    await run([...enter, "tc", "-force", "-batch", "-"], { stdin: lines.join("") });
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+  }
+}
+
+/**
+ * Makes `program` the filter of a tap; it stays when the descriptor used here is closed. No VM may
+ * have the tap open.
+ * @throws {HostError} with errno; 16 where a VM has it open
+ */
+export function attachDelivery(netnsPath: string, tap: string, program: Fd): void {
+  setFilter(netnsPath, tap, program);
+}
+
+/** Takes the filter off a tap; a tap that a VM has open, or that is gone, keeps it. */
+export function detachDelivery(netnsPath: string, tap: string): void {
+  try {
+    setFilter(netnsPath, tap, NO_PROGRAM);
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+  }
+}
+
+function setFilter(netnsPath: string, tap: string, program: Fd): void {
+  const fd = openTap(netnsPath, tap);
+  try {
+    const argument = new Uint8Array(new Int32Array([program]).buffer);
+    if (libc().ioctl(fd, TUNSETFILTEREBPF, argument) < 0) {
+      throw new HostError(`attaching the recorder to tap ${tap}`, errno(), "");
+    }
+  } finally {
+    closeFd(fd);
+  }
+}

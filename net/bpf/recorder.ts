@@ -1,0 +1,238 @@
+/**
+ * The tc/eBPF recorder of a run: says which frame left which VM and which frame entered which VM's
+ * queue, in order, with Lamport times.
+ *
+ * In: the frames on the taps of a network, seen by the two programs of `recorder.bpf.c`. Out: calls of
+ * a sink whenever the caller drains the ring. Nothing wakes the caller: it polls, every few
+ * milliseconds. A full ring loses events but no frames; the numbers in the events show the gap, the
+ * counters its size.
+ */
+import { namesOf } from "../names.ts";
+import { makePins, removePins } from "../pins.ts";
+import { ifindexOf } from "../tap.ts";
+import type { Network, NetworkPlan } from "../topology.ts";
+import {
+  attachDelivery,
+  attachIngress,
+  detachDelivery,
+  detachIngress,
+  mountBpffs,
+} from "./attach.ts";
+import {
+  deleteMapEntry,
+  mapMemory,
+  type Mapping,
+  PAGE_BYTES,
+  pinObject,
+  setMapEntry,
+} from "./bpf_syscall.ts";
+import { parseObject } from "./elf.ts";
+import { dispatchEvent, type RecorderSink } from "./events.ts";
+import { type LoadedObject, loadObject } from "./loader.ts";
+import object from "./recorder.bpf.o" with { type: "bytes" };
+import { mapRing, RingReader } from "./ring.ts";
+
+const RING_BYTES_DEFAULT = 16 << 20;
+const IN_FLIGHT_DEFAULT = 1 << 18;
+const VM_STATE_WORDS = 8; // struct vm_state: u64s
+const VM_STATE_BYTES = VM_STATE_WORDS * 8;
+const SETTINGS_BYTES = 16; // struct settings: u64 epoch_floor, u64 stamp_mask
+const EPOCH_SHIFT = 40n;
+const EPOCH_MAX = 2 ** 23 - 1; // the floor stays a positive 64-bit number
+
+/** Totals over all VMs since arming. */
+export interface RecorderCounters {
+  readonly sent: bigint;
+  readonly delivered: bigint;
+  /** Events that found the ring full; their frames passed. */
+  readonly lostSends: bigint;
+  readonly lostReceives: bigint;
+}
+
+/** A recorder at work. */
+export interface Recorder {
+  /** Hands every event that is there to `sink`, synchronously, and returns how many. */
+  drain(sink: RecorderSink): number;
+  /** After `close`: what they were then. */
+  counters(): RecorderCounters;
+  /**
+   * Raises every VM's clock to at least `epoch << 40` before any later frame is stamped: the programs
+   * take the maximum with one word of shared memory before each stamp. A lower epoch than before
+   * changes nothing.
+   */
+  tick(epoch: number): void;
+  /**
+   * Stops recording; frames pass as before. Events not drained by then are gone. Taps that a VM still
+   * has open keep the filter, which does nothing any more, to their end.
+   */
+  close(): Promise<void>;
+}
+
+/** How much the recorder holds. */
+export interface RecorderOptions {
+  /** Bytes of the event ring, a power of two from one page (4096) on; 64 bytes an event. Default 16 MiB. */
+  readonly ringBytes?: number;
+  /**
+   * Frames whose identity is kept until they are delivered, a power of two. A frame overtaken by more
+   * than that many others counts as external. Default 262,144.
+   */
+  readonly inFlight?: number;
+}
+
+/**
+ * Attaches the recorder to every tap of `plan`, and to the uplink, where it makes sure that no frame
+ * is taken for a VM's. Do it before QEMU opens the taps: an open tap takes no filter.
+ *
+ * Mounts the BPF file system at /sys/fs/bpf if it is not mounted, and leaves it mounted.
+ * @throws {HostError} without privileges, on a kernel that refuses the programs, on a tap that is
+ *   open, on a run that has a recorder already
+ */
+export async function armRecorder(
+  network: Network,
+  plan: NetworkPlan,
+  options: RecorderOptions = {},
+): Promise<Recorder> {
+  const ringBytes = powerOfTwo(options.ringBytes ?? RING_BYTES_DEFAULT, PAGE_BYTES);
+  const inFlight = powerOfTwo(options.inFlight ?? IN_FLIGHT_DEFAULT, 1);
+  const names = namesOf(plan.run);
+  const taps = plan.vms.map(({ number }) => ({ number, tap: network.tapOf(number) }));
+  const devices = taps.map(({ tap }) => tap).concat(plan.uplink ? [names.uplinkPort] : []);
+  const vmStates = Math.max(0, ...plan.vms.map((vm) => vm.number)) + 1;
+
+  await mountBpffs();
+  makePins(names.pins);
+  const undo: (() => unknown)[] = [() => removePins(names.pins)];
+  try {
+    const loaded = loadObject(parseObject(object, "recorder.bpf.o"), {
+      clrr_ports: taps.length + 1,
+      clrr_vms: vmStates,
+      clrr_stamps: inFlight,
+      clrr_ring: ringBytes,
+    });
+    undo.push(() => loaded.close());
+    const memory = new RecorderMemory(loaded, vmStates, ringBytes);
+    undo.push(() => memory.unmap());
+    memory.setStampMask(inFlight - 1);
+
+    const pin = `${names.pins}/clrr_ingress`;
+    pinObject(loaded.program("clrr_ingress"), pin);
+    undo.push(() => detachIngress(network.enter, devices));
+    await attachIngress(network.enter, devices, pin);
+    for (const { tap } of taps) {
+      undo.push(() => detachDelivery(network.netns, tap));
+      attachDelivery(network.netns, tap, loaded.program("clrr_deliver"));
+    }
+    // The programs do nothing for a port that is not in this map: recording starts here.
+    for (const { number, tap } of taps) {
+      const ifindex = ifindexOf(network.netns, tap);
+      undo.push(() => deleteMapEntry(loaded.map("clrr_ports"), ifindex));
+      setMapEntry(loaded.map("clrr_ports"), ifindex, number);
+    }
+    return new ArmedRecorder(memory, undo);
+  } catch (error) {
+    await unwind(undo);
+    throw error;
+  }
+}
+
+function powerOfTwo(value: number, least: number): number {
+  if (Number.isInteger(Math.log2(value)) && value >= least && value <= 2 ** 30) return value;
+  throw new Error(`${value} is not a power of two from ${least} to 2^30`);
+}
+
+/** Runs the steps from the last to the first. */
+async function unwind(undo: (() => unknown)[]): Promise<void> {
+  for (let step = undo.pop(); step !== undefined; step = undo.pop()) await step();
+}
+
+/** What the programs and this process share: the ring, a state per VM, the settings. */
+class RecorderMemory {
+  readonly ring: RingReader;
+  readonly #vms: BigInt64Array;
+  readonly #settings: BigInt64Array;
+  readonly #mappings: { unmap(): void }[] = [];
+
+  constructor(loaded: LoadedObject, vmStates: number, ringBytes: number) {
+    try {
+      const ring = mapRing(loaded.map("clrr_ring"), ringBytes);
+      this.#mappings.push(ring);
+      this.ring = new RingReader(ring.memory);
+      this.#vms = this.#map(loaded, "clrr_vms", vmStates * VM_STATE_BYTES);
+      this.#settings = this.#map(loaded, "clrr_settings", SETTINGS_BYTES);
+    } catch (error) {
+      this.unmap();
+      throw error;
+    }
+  }
+
+  #map(loaded: LoadedObject, name: string, bytes: number): BigInt64Array {
+    const mapping: Mapping = mapMemory(loaded.map(name), bytes, 0, true);
+    this.#mappings.push(mapping);
+    return new BigInt64Array(mapping.buffer, 0, bytes / 8);
+  }
+
+  setStampMask(mask: number): void {
+    Atomics.store(this.#settings, 1, BigInt(mask));
+  }
+
+  raiseEpoch(epoch: number): void {
+    const floor = BigInt(epoch) << EPOCH_SHIFT;
+    if (floor > Atomics.load(this.#settings, 0)) Atomics.store(this.#settings, 0, floor);
+  }
+
+  /** Adds up over the VMs; the fields are those of `struct vm_state`. */
+  counters(): RecorderCounters {
+    const sum = (field: number) => {
+      let total = 0n;
+      for (let at = field; at < this.#vms.length; at += VM_STATE_WORDS) {
+        total += Atomics.load(this.#vms, at);
+      }
+      return total;
+    };
+    return { sent: sum(0), delivered: sum(1), lostSends: sum(3), lostReceives: sum(4) };
+  }
+
+  unmap(): void {
+    for (const mapping of this.#mappings) mapping.unmap();
+  }
+}
+
+class ArmedRecorder implements Recorder {
+  #memory: RecorderMemory | undefined;
+  readonly #undo: (() => unknown)[];
+  #final: RecorderCounters | undefined;
+
+  constructor(memory: RecorderMemory, undo: (() => unknown)[]) {
+    this.#memory = memory;
+    this.#undo = undo;
+  }
+
+  #open(): RecorderMemory {
+    if (this.#memory === undefined) throw new Error("the recorder is closed");
+    return this.#memory;
+  }
+
+  drain(sink: RecorderSink): number {
+    return this.#open().ring.drain((data, offset, length) =>
+      dispatchEvent(data, offset, length, sink)
+    );
+  }
+
+  counters(): RecorderCounters {
+    return this.#final ?? this.#open().counters();
+  }
+
+  tick(epoch: number): void {
+    if (!Number.isInteger(epoch) || epoch < 0 || epoch > EPOCH_MAX) {
+      throw new Error(`no epoch ${epoch}: it is an integer from 0 to ${EPOCH_MAX}`);
+    }
+    this.#open().raiseEpoch(epoch);
+  }
+
+  async close(): Promise<void> {
+    if (this.#memory === undefined) return;
+    this.#final = this.#memory.counters();
+    this.#memory = undefined; // its memory is about to be unmapped
+    await unwind(this.#undo);
+  }
+}

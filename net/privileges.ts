@@ -1,0 +1,25 @@
+/** Checks once, before anything is made, that this process may change the host's network. */
+import { HostError } from "../lib/errors.ts";
+
+const CAP_NET_ADMIN = 12n;
+const CAP_SYS_ADMIN = 21n;
+const EPERM = 1;
+
+/**
+ * @param status the text of `/proc/self/status`; a parameter for tests
+ * @throws {HostError} with EPERM and advice
+ */
+export function requireNetworkPrivileges(
+  status: string = Deno.readTextFileSync("/proc/self/status"),
+): void {
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  const missing = [["CAP_NET_ADMIN", CAP_NET_ADMIN], ["CAP_SYS_ADMIN", CAP_SYS_ADMIN]] as const;
+  const names = missing.filter(([, bit]) => (effective >> bit & 1n) === 0n).map(([name]) => name);
+  if (names.length === 0) return;
+  throw new HostError(
+    "setting up the cluster's network",
+    EPERM,
+    `this process lacks ${names.join(" and ")}`,
+    "Run clusterrr as root (sudo clusterrr …); in a container, with --privileged.",
+  );
+}
