@@ -25,6 +25,7 @@ const symbols = {
   syscall: { parameters: ["i64", "i64", "buffer", "i64"], result: "i64" },
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   if_nametoindex: { parameters: ["buffer"], result: "u32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
@@ -61,6 +62,17 @@ export function ignoreSigpipe(): void {
   const SIGPIPE = 13;
   const SIG_IGN = 1n;
   libc().signal(SIGPIPE, SIG_IGN);
+}
+
+/**
+ * CPU time that process `pid` has used, in ms; `undefined` once it is gone. The clock's number is
+ * made as in the kernel's include/linux/posix-timers_types.h (`CPUCLOCK_SCHED`).
+ */
+export function cpuTimeMs(pid: number): number | undefined {
+  const time = new BigInt64Array(2); // struct timespec
+  const clock = (~pid << 3) | 2;
+  if (libc().clock_gettime(clock, new Uint8Array(time.buffer)) < 0) return undefined;
+  return Number(time[0]!) * 1e3 + Number(time[1]!) / 1e6;
 }
 
 /** A NUL-terminated string for C. */

@@ -4,6 +4,7 @@
  * record   QEMU ──rr log──▶ LogReader      QEMU ──sent frames──▶ Capture
  * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
  */
+import { cpuTimeMs } from "../host/libc.ts";
 import { QmpError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
@@ -240,6 +241,10 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
 
   unreadLog(): number {
     return this.#log.unread();
+  }
+
+  cpuMs(): number {
+    return cpuTimeMs(this.process.pid) ?? 0;
   }
 
   nudge(): void {

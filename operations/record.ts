@@ -33,11 +33,11 @@ import {
 import { createRecordingDirectory } from "../lib/recording/recording_directory.ts";
 import { RecordingAgent } from "../lib/roles/recording_agent.ts";
 import { coordinateRecording, type RecordingEnd } from "../lib/roles/recording_coordinator.ts";
-import { detailsOf } from "./details.ts";
+import { totalsOf } from "../lib/cli/totals.ts";
 import { describeHost } from "./host.ts";
 import { hashImages } from "./images.ts";
 import { hardwareOf, portableCommandLine, requireRoot } from "./machine.ts";
-import { VERSION } from "./version.ts";
+import config from "../deno.json" with { type: "json" };
 
 const PROGRESS_EVERY_MS = 250;
 
@@ -76,7 +76,7 @@ export async function record(
     id: crypto.getRandomValues(new Uint8Array(8)).toHex(),
     name: options.name ?? spec.name,
     createdAt: new Date().toISOString(),
-    toolVersion: VERSION,
+    toolVersion: config.version,
     state: "recording",
     complete: false,
     host: describeHost(),
@@ -103,7 +103,7 @@ export async function record(
     ...(message === undefined ? {} : { message }),
     complete,
     recordS: timing.recordS,
-    vms: detailsOf(sealed).vms,
+    vms: sealed.vms.map(totalsOf),
   };
 }
 

@@ -21,6 +21,7 @@ import type {
   VerifyRun,
   VmVerification,
 } from "../lib/cli/ports.ts";
+import { summarizeRuns } from "../lib/cli/verification.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { type Manifest, readManifest, vmDirectory } from "../lib/recording/manifest.ts";
@@ -101,13 +102,7 @@ export async function verify(
       progress.note(`run ${run} of ${options.runs}: ${verdict}, ${outcome.replayS.toFixed(1)} s`);
     }
   }
-  return {
-    ok: perRun.every((run) => run.ok),
-    runs: options.runs,
-    vms: perRun[0]!.vms.map((_, i) => worst(perRun.map((run) => run.vms[i]!))),
-    perRun,
-    ...(recording.incomplete === undefined ? {} : { incomplete: recording.incomplete }),
-  };
+  return summarizeRuns(perRun, recording.incomplete);
 }
 
 function verifyRun(recording: OpenRecording, outcome: ReplayOutcome): VerifyRun {
@@ -149,26 +144,6 @@ function isIdentical(vm: VmVerification, recording: OpenRecording): boolean {
   // Of a recording that was cut off, the last sends and checks may lie behind the last whole block.
   if (recording.incomplete !== undefined) return true;
   return checksEqual && vm.frames.matched === vm.frames.recorded;
-}
-
-/** Of several runs of one VM what was worst: a check holds only if it held each time. */
-function worst(runs: readonly VmVerification[]): VmVerification {
-  const first = runs[0]!;
-  return {
-    ...first,
-    frames: {
-      recorded: first.frames.recorded,
-      matched: Math.min(...runs.map((run) => run.frames.matched)),
-    },
-    checks: first.checks.map((check, i) => ({
-      at: check.at,
-      icount: runs.every((run) => run.checks[i]!.icount),
-      registers: runs.every((run) => run.checks[i]!.registers),
-      ram: runs.every((run) => run.checks[i]!.ram),
-    })),
-    console: runs.every((run) => run.console),
-    replayS: Math.max(...runs.map((run) => run.replayS)),
-  };
 }
 
 /** Reads a recording and looks whether this host can replay it. */

@@ -215,7 +215,8 @@ export function formatEvent(event: RrEvent): string {
   return `${offset} ${String(event.icount).padStart(12)} ${event.name}${fields && " " + fields}`;
 }
 
-function formatFields(event: RrEventBody): string {
+/** The fields of an event in one line, without its place. */
+export function formatFields(event: RrEventBody): string {
   switch (event.type) {
     case "plain":
     case "end":

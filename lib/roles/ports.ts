@@ -93,6 +93,8 @@ export interface ReplayedVm extends VmPort {
   writeLog(bytes: Uint8Array): number | "again" | "closed";
   /** Bytes of the rr log that QEMU has not taken yet. */
   unreadLog(): number;
+  /** CPU time the VM's process has used, in ms. */
+  cpuMs(): number;
   /** Wakes an idle QEMU, at most one wake-up under way at a time. */
   nudge(): void;
   /** Stops the VM when it reaches `icount`. */

@@ -76,7 +76,9 @@ export interface ReplayOptions {
   readonly likelyCause: string;
 }
 
-const TURN_MS = 2;
+const TURN_MS = Number(Deno.env.get("TURN") ?? 1);
+const NUDGE_MS = Number(Deno.env.get("NUDGE") ?? 2);
+const IDLE_SHARE = Number(Deno.env.get("SHARE") ?? 0.5);
 
 class ReplayedStream {
   readonly feed: ReplayFeed;
@@ -86,6 +88,8 @@ class ReplayedStream {
   endedAt = 0;
   cutOff: string | undefined;
   #unreadBefore = -1;
+  #cpuBefore = 0;
+  #lookedAt = 0;
 
   constructor(readonly vm: ReplayedVm, readonly source: ReplaySource, queue: FrameQueue) {
     this.feed = new ReplayFeed(
@@ -94,6 +98,15 @@ class ReplayedStream {
       (from, sendNumber) => queue.take(from, sendNumber),
     );
     vm.ended.then((end) => this.end = end);
+  }
+
+  /** Whether QEMU has mostly slept since the last call. */
+  idle(now: number): boolean {
+    const cpu = this.vm.cpuMs();
+    const idle = cpu - this.#cpuBefore < IDLE_SHARE * (now - this.#lookedAt);
+    this.#cpuBefore = cpu;
+    this.#lookedAt = now;
+    return idle;
   }
 
   /** Whether QEMU has taken anything of its log since the last call. */
@@ -285,13 +298,13 @@ export class ReplayingAgent {
   /** Wakes QEMUs whose log stands still: they may sleep out a guest timer that is already over. */
   #nudgeIdle(): boolean {
     const now = performance.now();
-    if (now - this.#lastNudge < TURN_MS) return false;
+    if (now - this.#lastNudge < NUDGE_MS) return false;
     this.#lastNudge = now;
     let moved = false;
     for (const stream of this.#all()) {
       if (stream.endedAt !== 0) continue;
       if (stream.moved()) moved = true;
-      else stream.vm.nudge();
+      if (stream.idle(now)) stream.vm.nudge();
     }
     return moved;
   }

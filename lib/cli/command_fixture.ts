@@ -1,0 +1,152 @@
+/** For tests: a terminal in memory, stand-ins for the operations, and a way to run command lines. */
+import { join } from "node:path";
+import { openCatalog } from "../catalog/catalog.ts";
+import type {
+  DumpItem,
+  Operations,
+  RecordReport,
+  ReplayReport,
+  VerifyReport,
+  VerifyRun,
+} from "./ports.ts";
+import { runProgram } from "./program.ts";
+import type { Terminal } from "./terminal.ts";
+import { verification } from "./verification_fixture.ts";
+
+/** A terminal that keeps what is written. */
+export class MemoryTerminal implements Terminal {
+  stdout = "";
+  stderr = "";
+  outColor = false;
+  errColor = false;
+  errLive = false;
+  columns = 100;
+  rows = 24;
+  /** What the user answers; `undefined`: nobody is there. */
+  answer: boolean | undefined = undefined;
+  readonly questions: string[] = [];
+
+  out(text: string): void {
+    this.stdout += text;
+  }
+
+  err(text: string): void {
+    this.stderr += text;
+  }
+
+  size(): { columns: number; rows: number } {
+    return { columns: this.columns, rows: this.rows };
+  }
+
+  confirm(question: string): boolean | undefined {
+    this.questions.push(question);
+    return this.answer;
+  }
+}
+
+/** One call of an operation: its name and options. */
+export type Call = readonly [operation: string, options: unknown];
+
+const VM_TOTALS = {
+  name: "client",
+  instructions: 123,
+  bytes: { rrLog: 3000, hybrid: 2000, stored: 1000 },
+  frames: { internal: 5, external: 6, stored: 7, sent: 8 },
+  checks: 2,
+};
+
+/** Operations that note their options and return something plausible; `changes` replaces some. */
+export function standInOperations(calls: Call[], changes: Partial<Operations> = {}): Operations {
+  const note = (operation: string, options: unknown) => calls.push([operation, options]);
+  return {
+    record(options): Promise<RecordReport> {
+      note("record", options);
+      return Promise.resolve({
+        id: "abcdef0123456789",
+        name: options.name ?? "trio",
+        directory: options.out,
+        endedBy: "poweroff",
+        complete: true,
+        recordS: 12.4,
+        vms: [VM_TOTALS, { ...VM_TOTALS, name: "server" }],
+      });
+    },
+    replay(options): Promise<ReplayReport> {
+      note("replay", options);
+      return Promise.resolve({
+        ok: true,
+        replayS: 5,
+        recordS: 12.4,
+        vms: [{
+          name: "client",
+          framesRecorded: 1364,
+          framesMatched: 1364,
+          instructions: 1_234_567,
+          consoleEqual: true,
+          replayS: 5,
+          endedBy: "end of log",
+        }],
+      });
+    },
+    verify(options): Promise<VerifyReport> {
+      note("verify", options);
+      const run: VerifyRun = { ok: true, replayS: 5, recordS: 12.4, vms: [verification("client")] };
+      return Promise.resolve({ ok: true, runs: options.runs, vms: run.vms, perRun: [run] });
+    },
+    async *dump(options): AsyncGenerator<DumpItem> {
+      note("dump", options);
+      yield { vm: "client", icount: 7, kind: "INSTRUCTION", text: "+7", fields: { count: 7 } };
+      yield { vm: "client", icount: 7, kind: "CLOCK", text: "host 5", fields: { value: 5n } };
+      await Promise.resolve();
+    },
+    clean() {
+      note("clean", undefined);
+      return Promise.resolve(["netns clrr-ab12cd"]);
+    },
+    checkHost() {
+      note("checkHost", undefined);
+      return Promise.resolve([
+        { name: "rights", ok: true, needed: true, detail: "root", mend: "" },
+        { name: "disk", ok: false, needed: false, detail: "1 B free", mend: "make room" },
+      ]);
+    },
+    ...changes,
+  };
+}
+
+/** What a command line did. */
+export interface Outcome {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly calls: readonly Call[];
+}
+
+/** Runs command lines against a catalog of its own in `dir`. */
+export function commandLine(dir: string, changes: Partial<Operations> = {}) {
+  return async (
+    args: readonly string[],
+    terminal = new MemoryTerminal(),
+    signal = new AbortController().signal,
+  ): Promise<Outcome> => {
+    const calls: Call[] = [];
+    const status = await runProgram(args, {
+      version: "9.9.9",
+      operations: standInOperations(calls, changes),
+      terminal,
+      signal,
+      openCatalog: () => openCatalog({ path: join(dir, "catalog.sqlite3") }),
+    });
+    return { status, stdout: terminal.stdout, stderr: terminal.stderr, calls };
+  };
+}
+
+/** Runs `work` with a temporary directory. */
+export async function withDirectory(work: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.realPath(await Deno.makeTempDir({ prefix: "clrr-cli-" }));
+  try {
+    await work(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}

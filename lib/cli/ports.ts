@@ -1,0 +1,214 @@
+/**
+ * What the commands drive. `main.ts` fills these interfaces from `net/` and `hypervisor/`; tests fill
+ * them with stand-ins. Option types are what the command line says, report types what `--json` prints
+ * (field names included: they are a promise to scripts).
+ */
+import type { Divergence } from "../errors.ts";
+
+/** The work behind the commands that touch VMs or the host. */
+export interface Operations {
+  /**
+   * Records until the VMs have ended, the duration is over, or `signal` aborts; all three are good
+   * ends. Throws a `ClusterrrError` where it cannot start or a VM fails.
+   */
+  record(options: RecordOptions, progress: Progress, signal: AbortSignal): Promise<RecordReport>;
+  /** Replays once and compares every frame. An abort throws `InterruptedError`. */
+  replay(options: ReplayOptions, progress: Progress, signal: AbortSignal): Promise<ReplayReport>;
+  /** Replays `runs` times and compares frames, checks and consoles. */
+  verify(options: VerifyOptions, progress: Progress, signal: AbortSignal): Promise<VerifyReport>;
+  /** The events of a log in order. Stops when the caller stops taking them. */
+  dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem>;
+  /** Removes what ended runs left on this host; returns what it removed, one line each. */
+  clean(): Promise<string[]>;
+  /** Looks whether this host can do all this. */
+  checkHost(): Promise<HostCheck[]>;
+}
+
+/** Where live numbers go while a command works. Calls are cheap: show as often as you like. */
+export interface Progress {
+  /** The state of the work now; replaces the one shown before. */
+  show(state: ProgressState): void;
+  /** A line that stays: a warning, a milestone. */
+  note(line: string): void;
+  /** Takes the live lines away; called at the end of the work, however it ends. */
+  clear(): void;
+}
+
+export interface ProgressState {
+  /** What is being done: "booting", "recording", "replaying", "sealing"… */
+  readonly phase: string;
+  /** How far the whole is, 0 to 1, where that is known. */
+  readonly fraction?: number;
+  readonly vms: readonly VmProgress[];
+}
+
+/** One VM's live numbers; those that are not known stay away. All count from the start of the run. */
+export interface VmProgress {
+  readonly name: string;
+  /** Overrides the numbers: "paused", "ended". */
+  readonly status?: string;
+  /** Frames recorded, or compared in a replay. */
+  readonly frames?: number;
+  /** Bytes that its log takes on disk. */
+  readonly storedBytes?: number;
+  /** Bytes of QEMU's rr log: the display makes a rate of it. */
+  readonly rrLogBytes?: number;
+  /** How much of the recorded instructions has been replayed, 0 to 1. */
+  readonly fraction?: number;
+}
+
+export interface RecordOptions {
+  /** The cluster file, as given. */
+  readonly spec: string;
+  /** The directory to make, as given. */
+  readonly out: string;
+  /** The recording's name; default: the cluster's. */
+  readonly name?: string;
+  /** Ends the recording after this time; without it, when the VMs power off or on Ctrl-C. */
+  readonly forMs?: number;
+  /** Time between two checks of every VM's state; 0: none. */
+  readonly digestEveryMs: number;
+}
+
+export type RecordingEnd = "poweroff" | "duration" | "interrupt" | "failure";
+
+export interface RecordReport {
+  readonly id: string;
+  readonly name: string;
+  readonly directory: string;
+  readonly endedBy: RecordingEnd;
+  /** Why it failed, when it did. */
+  readonly message?: string;
+  /** Whether every VM's log was closed. */
+  readonly complete: boolean;
+  readonly recordS: number;
+  readonly vms: readonly VmTotals[];
+}
+
+/** What was recorded of one VM. `null`: not known, since its log was not closed. */
+export interface VmTotals {
+  readonly name: string;
+  readonly instructions: number | null;
+  readonly bytes: {
+    /** QEMU's own log would have taken this. */
+    readonly rrLog: number | null;
+    /** Our log before compression. */
+    readonly hybrid: number | null;
+    /** Our log on disk. */
+    readonly stored: number | null;
+  };
+  readonly frames: {
+    /** Received from recorded VMs, and stored as references. */
+    readonly internal: number | null;
+    /** Received from anything else. */
+    readonly external: number | null;
+    /** Received and stored whole: the external ones and those that could not be matched. */
+    readonly stored: number | null;
+    readonly sent: number | null;
+  };
+  readonly checks: number | null;
+}
+
+export interface ReplayOptions {
+  readonly directory: string;
+}
+
+/** What a replay's VM did. */
+export interface VmReplay {
+  readonly name: string;
+  readonly framesRecorded: number;
+  readonly framesMatched: number;
+  readonly instructions: number;
+  readonly consoleEqual: boolean;
+  readonly replayS: number;
+  /** What ended it: "end of log", "divergence"… */
+  readonly endedBy: string;
+}
+
+export interface ReplayReport {
+  readonly ok: boolean;
+  readonly vms: readonly VmReplay[];
+  readonly replayS: number;
+  readonly recordS: number;
+  /** Set where the recording is cut off: what is missing. */
+  readonly incomplete?: string;
+  readonly divergence?: Divergence;
+}
+
+export interface VerifyOptions extends ReplayOptions {
+  /** How many replays, at least 1. */
+  readonly runs: number;
+}
+
+/** The state of a VM compared at one instruction. */
+export interface StateCheck {
+  /** The recorded instruction count. */
+  readonly at: number;
+  /** Whether the replay stopped at that very count. */
+  readonly icount: boolean;
+  readonly registers: boolean;
+  readonly ram: boolean;
+}
+
+export interface VmVerification {
+  readonly name: string;
+  readonly frames: { readonly recorded: number; readonly matched: number };
+  readonly checks: readonly StateCheck[];
+  /** Whether the console output was equal. */
+  readonly console: boolean;
+  readonly replayS: number;
+  readonly recordS: number;
+}
+
+/** One replay of a verification. */
+export interface VerifyRun {
+  readonly ok: boolean;
+  readonly replayS: number;
+  readonly recordS: number;
+  readonly vms: readonly VmVerification[];
+  readonly divergence?: Divergence;
+}
+
+/** All replays of a verification; per VM the worst of each. */
+export interface VerifyReport {
+  readonly ok: boolean;
+  readonly runs: number;
+  readonly vms: readonly VmVerification[];
+  readonly perRun: readonly VerifyRun[];
+  /** Set where the recording is cut off: what is missing. */
+  readonly incomplete?: string;
+}
+
+export interface DumpOptions {
+  /** A segment, a stock rr file, or a recording directory. */
+  readonly path: string;
+  /** Only this VM of a recording. */
+  readonly vm?: string;
+  /** The first instruction count of interest. */
+  readonly fromIcount?: number;
+  /** The most items to give. */
+  readonly limit?: number;
+}
+
+/** One event of a log. */
+export interface DumpItem {
+  readonly vm: string;
+  readonly icount: number;
+  /** The event's kind: "INSTRUCTION", "reference", "send"… */
+  readonly kind: string;
+  /** Its contents in one line, without kind and count. */
+  readonly text: string;
+  /** Its contents as values, for `--json`. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** Something that a host must have, or should. */
+export interface HostCheck {
+  readonly name: string;
+  readonly ok: boolean;
+  /** Without it nothing works; otherwise it is advice. */
+  readonly needed: boolean;
+  readonly detail: string;
+  /** The command or step that puts it right; "" where there is none. */
+  readonly mend: string;
+}

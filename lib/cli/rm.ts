@@ -1,0 +1,64 @@
+/** `clusterrr rm`: deletes a recording, or only forgets it. */
+import { object } from "@optique/core/constructs";
+import { withDefault } from "@optique/core/modifiers";
+import { argument, flag } from "@optique/core/primitives";
+import { realDirectory } from "../catalog/directories.ts";
+import type { CatalogEntry } from "../catalog/entry.ts";
+import type { Catalog } from "../catalog/catalog.ts";
+import { ClusterrrError, UsageError } from "../errors.ts";
+import { formatBytes } from "./quantities.ts";
+import { defineSubcommand, sentence, withCatalog } from "./subcommand.ts";
+import { recordingReference } from "./values.ts";
+
+export const rm = defineSubcommand({
+  name: "rm",
+  brief: "Delete a recording.",
+  description: [
+    "Deletes a recording's directory and its entry in the catalog, after asking. Only a directory " +
+    "that holds a recording is ever deleted. With --keep-files the entry alone goes.",
+  ],
+  examples: ["rm before-the-fix", "rm trio.clusterrr --yes", "rm 3f9a --keep-files"],
+  parser: object({
+    reference: argument(recordingReference(), {
+      description: sentence("The recording: its directory, its name, or the beginning of its id."),
+    }),
+    keepFiles: withDefault(
+      flag("--keep-files", { description: sentence("Only forget it: leave the directory.") }),
+      false,
+    ),
+    yes: withDefault(flag("--yes", { description: sentence("Do not ask.") }), false),
+  }),
+  run({ reference, keepFiles, yes }, context) {
+    return withCatalog(context, async (catalog) => {
+      const entry = await findOrAdd(catalog, reference);
+      if (!keepFiles && !yes) {
+        const answer = context.terminal.confirm(
+          `Delete ${entry.path} (${entry.name}, ${formatBytes(entry.storedBytes)})?`,
+        );
+        if (answer === undefined) {
+          throw new UsageError("rm asks before it deletes, and nobody can answer here: add --yes");
+        }
+        if (!answer) {
+          context.terminal.err("Nothing was deleted.\n");
+          return 1;
+        }
+      }
+      await catalog.remove(entry, { files: !keepFiles });
+      context.terminal.out(
+        keepFiles ? `Forgot ${entry.name}; ${entry.path} stays.\n` : `Deleted ${entry.path}.\n`,
+      );
+      return 0;
+    });
+  },
+});
+
+/** A recording that the catalog does not know yet is added when it is named by its directory. */
+export async function findOrAdd(catalog: Catalog, reference: string): Promise<CatalogEntry> {
+  try {
+    return await catalog.find(reference);
+  } catch (error) {
+    if (!(error instanceof ClusterrrError)) throw error;
+    if (await realDirectory(reference) === undefined) throw error;
+    return await catalog.add(reference);
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Where commands write: results to standard output, progress and errors to standard error. An
+ * interface, so that tests see exactly what a user would.
+ */
+
+export interface Terminal {
+  /** Writes to standard output, whole, before it returns. */
+  out(text: string): void;
+  /** Writes to standard error, whole, before it returns. */
+  err(text: string): void;
+  /** Whether a person reads standard output, and colours are wanted. */
+  readonly outColor: boolean;
+  /** Likewise for standard error. */
+  readonly errColor: boolean;
+  /** Whether standard error can move its cursor: live progress is possible. */
+  readonly errLive: boolean;
+  /** The size in characters now; it may change. */
+  size(): { readonly columns: number; readonly rows: number };
+  /** Asks a yes-or-no question; `undefined` where nobody can answer. */
+  confirm(question: string): boolean | undefined;
+}
+
+/** The reader of standard output has gone (`clusterrr dump … | head`): there is nothing left to do. */
+export class OutputClosed extends Error {
+  override name = "OutputClosed";
+}
+
+/** The terminal of this process. `NO_COLOR` (any value but "") turns colours off. */
+export function processTerminal(): Terminal {
+  const wanted = !Deno.env.get("NO_COLOR") && Deno.env.get("TERM") !== "dumb";
+  return {
+    out: (text) => {
+      try {
+        writeAll(Deno.stdout, text);
+      } catch (cause) {
+        if (cause instanceof Deno.errors.BrokenPipe) throw new OutputClosed("stdout", { cause });
+        throw cause;
+      }
+    },
+    err: (text) => writeAll(Deno.stderr, text),
+    outColor: wanted && Deno.stdout.isTerminal(),
+    errColor: wanted && Deno.stderr.isTerminal(),
+    errLive: Deno.stderr.isTerminal() && Deno.env.get("TERM") !== "dumb",
+    size: consoleSize,
+    confirm: (question) => Deno.stdin.isTerminal() ? confirm(question) : undefined,
+  };
+}
+
+function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  let rest = new TextEncoder().encode(text);
+  while (rest.length > 0) rest = rest.subarray(to.writeSync(rest));
+}
+
+function consoleSize(): { columns: number; rows: number } {
+  try {
+    return Deno.consoleSize();
+  } catch {
+    return { columns: 100, rows: 24 }; // not a terminal
+  }
+}
+
+/** Text in a style; without colours the text itself. */
+export interface Paint {
+  bold(text: string): string;
+  dim(text: string): string;
+  good(text: string): string;
+  bad(text: string): string;
+  warn(text: string): string;
+}
+
+export function paint(color: boolean): Paint {
+  const style = (on: number, off: number) => (text: string) =>
+    color ? `\x1b[${on}m${text}\x1b[${off}m` : text;
+  return {
+    bold: style(1, 22),
+    dim: style(2, 22),
+    good: style(32, 39),
+    bad: style(31, 39),
+    warn: style(33, 39),
+  };
+}
+
+/** Prints `value` as JSON to standard output. Counts that a JSON number cannot hold become strings. */
+export function printJson(terminal: Terminal, value: unknown): void {
+  terminal.out(JSON.stringify(value, jsonValue, 2) + "\n");
+}
+
+/** For `JSON.stringify`: a bigint as a number where that is exact, else as a string. */
+export function jsonValue(_key: string, value: unknown): unknown {
+  if (typeof value !== "bigint") return value;
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : String(value);
+}

@@ -1,0 +1,82 @@
+/** Value parsers of our own for the command line: durations, names and tags, recordings. */
+import { message } from "@optique/core/message";
+import type { Suggestion } from "@optique/core/parser";
+import type { ValueParser } from "@optique/core/valueparser";
+import { openCatalog } from "../catalog/catalog.ts";
+import { checkLabel } from "../catalog/entry.ts";
+import { defaultCatalogPath, isServer } from "../catalog/store.ts";
+import { messageOf } from "../errors.ts";
+import { formatDuration, parseDuration } from "./quantities.ts";
+
+/** `500ms`, `10s`, `2m`, `1h30m`, as milliseconds; with `zero` also `0`. */
+export function duration(options: { readonly zero?: boolean } = {}): ValueParser<"sync", number> {
+  return {
+    mode: "sync",
+    metavar: options.zero ? "DURATION|0" : "DURATION",
+    placeholder: 0,
+    parse(input) {
+      const ms = options.zero && input === "0" ? 0 : parseDuration(input);
+      if (ms !== undefined) return { success: true, value: ms };
+      return {
+        success: false,
+        error: message`Expected a duration such as 500ms, 10s, 2m or 1h, but got ${input}.`,
+      };
+    },
+    format: formatDuration,
+  };
+}
+
+/** A name or a tag that the catalog accepts. */
+export function label(kind: "name" | "tag"): ValueParser<"sync", string> {
+  return {
+    mode: "sync",
+    metavar: kind === "name" ? "NAME" : "TAG",
+    placeholder: "x",
+    parse(input) {
+      try {
+        return { success: true, value: checkLabel(kind, input) };
+      } catch (error) {
+        return { success: false, error: [{ type: "text", text: messageOf(error) }] };
+      }
+    },
+    format: (value) => value,
+  };
+}
+
+/** A recording: its directory, or what the catalog finds it by. Completes both. */
+export function recordingReference(): ValueParser<"async", string> {
+  return {
+    mode: "async",
+    metavar: "DIR|NAME",
+    placeholder: "",
+    parse: (input) =>
+      Promise.resolve(
+        input === ""
+          ? { success: false, error: message`Expected a directory or a name, but got "".` }
+          : { success: true, value: input },
+      ),
+    format: (value) => value,
+    async *suggest(prefix): AsyncGenerator<Suggestion> {
+      for (const name of await knownNames()) {
+        if (name.startsWith(prefix)) yield { kind: "literal", text: name };
+      }
+      if (!prefix.startsWith("-")) yield { kind: "file", type: "directory", pattern: prefix };
+    },
+  };
+}
+
+/** The names in the catalog. Completion must neither fail nor make a catalog where there is none. */
+async function knownNames(): Promise<string[]> {
+  const path = defaultCatalogPath();
+  try {
+    if (!isServer(path)) await Deno.stat(path);
+    const catalog = await openCatalog({ path });
+    try {
+      return [...new Set((await catalog.list()).map((e) => e.name))];
+    } finally {
+      catalog.close();
+    }
+  } catch {
+    return [];
+  }
+}

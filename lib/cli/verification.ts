@@ -1,0 +1,56 @@
+/** Several replays of one recording as one verdict: per VM the worst of what the runs showed. */
+import type { StateCheck, VerifyReport, VerifyRun, VmVerification } from "./ports.ts";
+
+/**
+ * The report of a verification. A frame, check or console counts as equal only if it was in every
+ * run; times are those of the slowest run.
+ */
+export function summarizeRuns(perRun: readonly VerifyRun[], incomplete?: string): VerifyReport {
+  const names = perRun[0]?.vms.map((vm) => vm.name) ?? [];
+  return {
+    ok: perRun.length > 0 && perRun.every((run) => run.ok),
+    runs: perRun.length,
+    vms: names.map((name) =>
+      worstOf(
+        perRun.map((run) => {
+          const vm = run.vms.find((v) => v.name === name);
+          if (vm === undefined) throw new Error(`VM ${name} is missing from a run's report`);
+          return vm;
+        }),
+      )
+    ),
+    perRun,
+    ...(incomplete === undefined ? {} : { incomplete }),
+  };
+}
+
+function worstOf(runs: readonly VmVerification[]): VmVerification {
+  const first = runs[0]!;
+  return {
+    name: first.name,
+    frames: {
+      recorded: first.frames.recorded,
+      matched: Math.min(...runs.map((vm) => vm.frames.matched)),
+    },
+    checks: first.checks.map((check) => worstCheck(check, runs)),
+    console: runs.every((vm) => vm.console),
+    replayS: Math.max(...runs.map((vm) => vm.replayS)),
+    recordS: first.recordS,
+  };
+}
+
+/** A check that a run did not reach counts as failed. */
+function worstCheck(check: StateCheck, runs: readonly VmVerification[]): StateCheck {
+  const all = runs.map((vm) => vm.checks.find((c) => c.at === check.at));
+  return {
+    at: check.at,
+    icount: all.every((c) => c?.icount === true),
+    registers: all.every((c) => c?.registers === true),
+    ram: all.every((c) => c?.ram === true),
+  };
+}
+
+/** Whether a VM's state was equal at a check. */
+export function passed(check: StateCheck): boolean {
+  return check.icount && check.registers && check.ram;
+}

@@ -1,0 +1,111 @@
+/** `clusterrr verify`: proves that a recording replays exactly, as often as asked. */
+import { object } from "@optique/core/constructs";
+import { withDefault } from "@optique/core/modifiers";
+import { argument, option } from "@optique/core/primitives";
+import { integer } from "@optique/core/valueparser";
+import type { VerifyReport } from "./ports.ts";
+import { formatCount, formatSeconds } from "./quantities.ts";
+import { explainDivergence } from "./replay.ts";
+import {
+  defineSubcommand,
+  jsonFlag,
+  locateRecording,
+  reportingDivergence,
+  sentence,
+  withProgress,
+} from "./subcommand.ts";
+import { plural, renderTable } from "./table.ts";
+import { type Paint, paint, printJson } from "./terminal.ts";
+import { recordingReference } from "./values.ts";
+import { passed } from "./verification.ts";
+
+export const verify = defineSubcommand({
+  name: "verify",
+  brief: "Prove that a recording replays exactly.",
+  description: [
+    "Replays a recording and compares everything that can be compared: every frame bit for bit, " +
+    "the console output, and at each recorded check the instruction count, all CPU registers and " +
+    "a digest of RAM. Exit status 1 if anything differs.",
+  ],
+  examples: ["verify trio.clusterrr", "verify before-the-fix --runs 10 --json"],
+  parser: object({
+    reference: argument(recordingReference(), {
+      description: sentence("The recording: its directory, its name, or the beginning of its id."),
+    }),
+    runs: withDefault(
+      option("--runs", integer({ min: 1, max: 10_000, metavar: "N" }), {
+        description: sentence("How many replays. Default 1."),
+      }),
+      1,
+    ),
+    json: jsonFlag("Print one JSON object, with every run in `perRun`."),
+  }),
+  run({ reference, runs, json }, context) {
+    return reportingDivergence(context, json, async () => {
+      const directory = await locateRecording(context, reference);
+      const report = await withProgress(
+        context,
+        json,
+        (progress) => context.operations.verify({ directory, runs }, progress, context.signal),
+      );
+      if (json) printJson(context.terminal, report);
+      else context.terminal.out(describe(report, paint(context.terminal.outColor)));
+      explainDivergence(context.terminal, report.perRun.find((r) => r.divergence)?.divergence);
+      return report.ok ? 0 : 1;
+    });
+  },
+});
+
+function describe(report: VerifyReport, style: Paint): string {
+  const good = report.perRun.filter((run) => run.ok).length;
+  const verdict = report.ok
+    ? style.good(`OK: ${plural(report.runs, "replay")}, all identical to the recording.`)
+    : style.bad(`FAILED: ${good} of ${plural(report.runs, "replay")} identical to the recording.`);
+  const cells = report.vms.map((vm) => {
+    const failed = vm.checks.filter((check) => !passed(check));
+    return [
+      vm.name,
+      vm.frames.matched === vm.frames.recorded ? "equal" : "DIFFERENT",
+      `${formatCount(vm.frames.matched)} of ${formatCount(vm.frames.recorded)}`,
+      vm.checks.length === 0
+        ? "none"
+        : `${vm.checks.length - failed.length} of ${vm.checks.length} equal`,
+      vm.console ? "equal" : "DIFFERENT",
+      formatSeconds(vm.recordS),
+      formatSeconds(vm.replayS),
+    ];
+  });
+  const table = renderTable(
+    [
+      { title: "VM" },
+      { title: "FRAMES" },
+      { title: "MATCHED", align: "right" },
+      { title: "CHECKS", align: "right" },
+      { title: "CONSOLE" },
+      { title: "RECORDED", align: "right" },
+      { title: "REPLAYED", align: "right" },
+    ],
+    cells,
+    style,
+  );
+  const cut = report.incomplete === undefined
+    ? ""
+    : style.warn(`The recording is cut off: ${report.incomplete}\n`);
+  return `${table}\n${failedChecks(report)}${cut}${verdict}\n`;
+}
+
+/** One line for each check that failed: where, and what differed. */
+function failedChecks(report: VerifyReport): string {
+  const lines: string[] = [];
+  for (const vm of report.vms) {
+    for (const check of vm.checks.filter((c) => !passed(c))) {
+      const what = [
+        check.icount ? [] : ["instruction count"],
+        check.registers ? [] : ["registers"],
+        check.ram ? [] : ["RAM"],
+      ].flat();
+      lines.push(`${vm.name} at instruction ${formatCount(check.at)}: ${what.join(", ")} differ\n`);
+    }
+  }
+  return lines.join("");
+}

@@ -1,0 +1,63 @@
+/**
+ * Entry point: puts the command line together with what drives this host, turns Ctrl-C and SIGTERM
+ * into an abort, and ends the process with the command's exit status.
+ */
+import config from "./deno.json" with { type: "json" };
+import { checkHost } from "./host/doctor.ts";
+import { tableForQemu } from "./hypervisor/rr_log/tables.ts";
+import { openCatalog } from "./lib/catalog/catalog.ts";
+import type { Operations } from "./lib/cli/ports.ts";
+import { runProgram } from "./lib/cli/program.ts";
+import { processTerminal } from "./lib/cli/terminal.ts";
+import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
+import { clean } from "./operations/clean.ts";
+import { dump } from "./operations/dump.ts";
+import { record } from "./operations/record.ts";
+import { replay, verify } from "./operations/replay.ts";
+
+const operations: Operations = {
+  record,
+  replay,
+  verify,
+  dump,
+  clean,
+  checkHost: () => checkHost({ objectionToQemu }),
+};
+
+/** What is wrong with a QEMU of this version: nothing, if its event log is known. */
+function objectionToQemu(version: string): string | undefined {
+  try {
+    tableForQemu(version);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ClusterrrError) return error.message;
+    throw error;
+  }
+}
+
+/** Aborts at the first signal; a second one ends the process at once. */
+function abortOnSignals(): AbortSignal {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) {
+      Deno.stderr.writeSync(
+        new TextEncoder().encode("clusterrr: ended at once; `clusterrr clean` removes the rest\n"),
+      );
+      Deno.exit(1);
+    }
+    controller.abort(new InterruptedError("interrupted"));
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, onSignal);
+  return controller.signal;
+}
+
+if (import.meta.main) {
+  const status = await runProgram(Deno.args, {
+    version: config.version,
+    operations,
+    terminal: processTerminal(),
+    signal: abortOnSignals(),
+    openCatalog: () => openCatalog(),
+  });
+  Deno.exit(status);
+}

@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import config from "./deno.json" with { type: "json" };
+
+/** Runs the program as a user would, with a catalog that is thrown away. */
+async function clusterrr(...args: string[]) {
+  const dir = await Deno.makeTempDir({ prefix: "clrr-main-" });
+  try {
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", new URL("./main.ts", import.meta.url).pathname, ...args],
+      env: { CLUSTERRR_CATALOG: `${dir}/catalog.sqlite3`, NO_COLOR: "1" },
+      stdin: "null",
+      signal: AbortSignal.timeout(60_000),
+    }).output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    return { code, stdout: text(stdout), stderr: text(stderr) };
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("the exit status reaches the shell, results stdout, the rest stderr", async () => {
+  const version = await clusterrr("--version");
+  assert.deepEqual(version, { code: 0, stdout: `${config.version}\n`, stderr: "" });
+  const wrong = await clusterrr("record", "--frob");
+  assert.deepEqual([wrong.code, wrong.stdout], [2, ""]);
+  assert.match(wrong.stderr, /^clusterrr: .*"--frob"/);
+  const failed = await clusterrr("show", "nix");
+  assert.deepEqual([failed.code, failed.stdout], [1, ""]);
+  assert.match(failed.stderr, /^clusterrr: No recording "nix"/);
+});
