@@ -1,0 +1,78 @@
+/** Builds an image from real packages. Needs apt and either the pool of an earlier build or a network. */
+import assert from "node:assert/strict";
+import { HostError } from "../../lib/errors.ts";
+import { buildImage } from "./build.ts";
+import { exists } from "./debian_packages.ts";
+
+const POOL = new URL("../.cache/packages", import.meta.url).pathname;
+
+/** An example with one program, and a cache of its own that shares only the downloads. */
+async function withExample(test: (folder: string, cache: string) => Promise<void>): Promise<void> {
+  const root = await Deno.makeTempDir({ prefix: "clusterrr-image-" });
+  try {
+    await Deno.mkdir(`${root}/small/guest/sub`, { recursive: true });
+    await Deno.writeTextFile(`${root}/small/image.yaml`, "packages: [netcat-openbsd]\n");
+    await Deno.writeTextFile(`${root}/small/guest/a.sh`, "echo a\n");
+    await Deno.writeTextFile(`${root}/small/guest/sub/b.sh`, "echo b\n");
+    await Deno.mkdir(`${root}/cache`);
+    if (await exists(POOL)) await Deno.symlink(POOL, `${root}/cache/packages`);
+    await test(`${root}/small`, `${root}/cache`);
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    console.error(`SKIPPED: packages are out of reach here: ${error.message}`);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+const read = async (image: string, name: string) => await Deno.readFile(`${image}/${name}`);
+
+Deno.test("image: two builds at once agree, and leave one image and nothing else", () =>
+  withExample(async (folder, cache) => {
+    const [one, two] = await Promise.all([
+      buildImage(folder, { cache }),
+      buildImage(folder, { cache }),
+    ]);
+    assert.equal(one, `${cache}/small`);
+    assert.equal(two, one);
+    assert.equal((await Array.fromAsync(Deno.readDir(`${cache}/images`))).length, 1);
+    const top = (await Array.fromAsync(Deno.readDir(cache))).map((entry) => entry.name).sort();
+    assert.deepEqual(top, ["images", "packages", "small"]);
+
+    const initrd = new TextDecoder("latin1").decode(await read(one, "initrd"));
+    for (const path of ["init", "guest/a.sh", "guest/sub/b.sh", "usr/bin/nc.openbsd"]) {
+      assert(initrd.includes(`${path}\0`), path);
+    }
+    assert(initrd.includes("usr/lib/x86_64-linux-gnu/libbsd.so.0\0"), "a library it needs");
+    const loaded = [...initrd.matchAll(/^\/usr\/lib\/modules\/(\w+)\.ko$/gm)].map((m) => m[1]!);
+    assert.equal(loaded.at(-1), "virtio_blk");
+    assert(loaded.indexOf("virtio_ring") < loaded.indexOf("virtio_net"), "needed modules first");
+  }));
+
+Deno.test("image: the same inputs give the same bytes, others give another image", () =>
+  withExample(async (folder, cache) => {
+    const first = await buildImage(folder, { cache });
+    const [initrd, vmlinuz] = [await read(first, "initrd"), await read(first, "vmlinuz")];
+    const target = await Deno.readLink(first);
+
+    await Deno.remove(`${cache}/images`, { recursive: true });
+    await buildImage(folder, { cache });
+    assert.equal(await Deno.readLink(first), target);
+    assert.deepEqual(await read(first, "initrd"), initrd);
+    assert.deepEqual(await read(first, "vmlinuz"), vmlinuz);
+
+    await Deno.writeTextFile(`${folder}/guest/sub/b.sh`, "echo c\n");
+    await buildImage(folder, { cache });
+    assert.notEqual(await Deno.readLink(first), target);
+    assert.notDeepEqual(await read(first, "initrd"), initrd);
+  }));
+
+Deno.test("image: a second run touches nothing", () =>
+  withExample(async (folder, cache) => {
+    const image = await buildImage(folder, { cache });
+    const before = (await Deno.lstat(image)).ino;
+    await Deno.remove(`${cache}/packages`, { recursive: true });
+    await buildImage(folder, { cache });
+    assert.equal((await Deno.lstat(image)).ino, before);
+    assert(!await exists(`${cache}/packages`), "nothing was downloaded");
+  }));
