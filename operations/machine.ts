@@ -4,8 +4,11 @@ import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
 import { buildCommandLine, type VmHardware } from "../hypervisor/qemu/command_line.ts";
 import type { QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
 
-/** The machine of one VM of a cluster. */
-export function hardwareOf(spec: ClusterSpec, vm: VmSpec): VmHardware {
+/**
+ * The machine of one VM of a cluster.
+ * @param createdAt when the recording began, ISO 8601: what the guest's clock starts at
+ */
+export function hardwareOf(spec: ClusterSpec, vm: VmSpec, createdAt: string): VmHardware {
   return {
     name: vm.name,
     number: vm.number,
@@ -18,6 +21,7 @@ export function hardwareOf(spec: ClusterSpec, vm: VmSpec): VmHardware {
     kernel: vm.kernel,
     ...(vm.initrd === undefined ? {} : { initrd: vm.initrd }),
     kernelArgs: vm.kernelArgs,
+    rtcBase: createdAt.slice(0, "2026-01-31T12:00:00".length),
     disks: vm.disks.map((_, i) => ({ name: `disk${i}` })),
     serialInput: vm.serialInput !== undefined,
   };

@@ -55,12 +55,13 @@ export async function record(
     progress.note(`QEMU ${qemu.version}: its log format is known from its source only, not tried.`);
   }
   progress.show({ phase: "preparing", vms: [] });
+  const createdAt = new Date().toISOString();
   const vms = await Promise.all(spec.vms.map(async (vm): Promise<ManifestVm> => ({
     number: vm.number,
     name: vm.name,
     qemu: { ...qemu, rrLogVersion: table.version },
     images: await hashImages(vm),
-    commandLine: portableCommandLine(hardwareOf(spec, vm), qemu),
+    commandLine: portableCommandLine(hardwareOf(spec, vm, createdAt), qemu),
     console: `vms/${vm.name}/console.log`,
     logComplete: false,
     logClosed: false,
@@ -75,7 +76,7 @@ export async function record(
     formatVersion: MANIFEST_VERSION,
     id: crypto.getRandomValues(new Uint8Array(8)).toHex(),
     name: options.name ?? spec.name,
-    createdAt: new Date().toISOString(),
+    createdAt,
     toolVersion: config.version,
     state: "recording",
     complete: false,
@@ -147,7 +148,7 @@ async function recordInto(
     }));
     const machine = new RecordedQemu(
       {
-        hardware: hardwareOf(spec, vm),
+        hardware: hardwareOf(spec, vm, manifest.createdAt),
         qemu: manifest.vms.find((each) => each.number === vm.number)!.qemu,
         directory: run.path,
         scratch: run.scratch,

@@ -194,7 +194,7 @@ async function requireSameMachine(
     }
     const machine = spec.vms.find((each) => each.number === vm.number);
     if (machine === undefined) throw new ClusterrrError(`The manifest lacks the VM ${vm.name}.`);
-    const now = portableCommandLine(hardwareOf(spec, machine), qemu).slice(1);
+    const now = portableCommandLine(hardwareOf(spec, machine, manifest.createdAt), qemu).slice(1);
     const options = vm.commandLine.slice(1).filter((word, i) => word !== now[i]);
     if (options.length > 0 || now.length !== vm.commandLine.length - 1) {
       differences.push(`other QEMU options for VM ${vm.name}: recorded ${options.join(" ")}`);
@@ -231,7 +231,7 @@ async function replayOnce(
       return overlay;
     }));
     const replayed = new ReplayedQemu({
-      hardware: hardwareOf(spec, machine),
+      hardware: hardwareOf(spec, machine, manifest.createdAt),
       qemu,
       directory: run.path,
       scratch: run.scratch,

@@ -15,6 +15,8 @@ export const GUEST_ARGS_DEFAULT: readonly string[] = [
   "tsc_early_khz=1000000",
   "lpj=4000000",
   "no_timer_check",
+  "pmtmr=0",
+  "cryptomgr.notests",
 ];
 
 export const VMS_MAX = 200;
