@@ -6,7 +6,7 @@
  * ```
  * examples/.cache/
  *   packages/NAME-SHA256.deb       downloads, kept
- *   images/DIGEST/                 vmlinuz, initrd, image.json; never changed once there
+ *   images/DIGEST/                 vmlinuz, vmlinux, initrd, image.json; never changed once there
  *   trio -> images/DIGEST          what trio/cluster.yaml names
  * ```
  *
@@ -30,9 +30,10 @@ import {
 } from "./debian_packages.ts";
 import { filesBelow, GuestTree } from "./guest_tree.ts";
 import { type ImageSpec, parseImageSpec } from "./image_spec.ts";
+import { unpackKernel } from "./kernel.ts";
 
 /** Raise it when the builder puts other bytes into an image for the same inputs. */
-const BUILDER_VERSION = 1;
+const BUILDER_VERSION = 2;
 const INIT = new URL("init.sh", import.meta.url);
 const CACHE_DEFAULT = new URL("../.cache", import.meta.url).pathname;
 
@@ -60,7 +61,7 @@ export interface BuildOptions {
 
 /**
  * Builds the image of the example in `folder` unless it is there already.
- * @returns the folder with `vmlinuz` and `initrd`
+ * @returns the folder with `vmlinux` (to boot), `vmlinuz` and `initrd`
  * @throws {SpecError} where `image.yaml` is wrong
  * @throws {HostError} where packages cannot be had
  */
@@ -171,6 +172,7 @@ async function assemble(
     const out = `${scratch}/image`;
     await Deno.mkdir(out, { mode: 0o755 });
     await Deno.copyFile(await kernelFile(kernel), `${out}/vmlinuz`);
+    await unpackKernel(`${out}/vmlinuz`, `${out}/vmlinux`);
     await Deno.writeFile(`${out}/initrd`, cpioArchive(tree.entries));
     await Deno.writeTextFile(`${out}/image.json`, JSON.stringify(record, null, 2) + "\n");
     await renameUnlessThere(out, image);

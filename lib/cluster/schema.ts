@@ -16,6 +16,7 @@ export const GUEST_ARGS_DEFAULT: readonly string[] = [
   "lpj=4000000",
   "no_timer_check",
   "pmtmr=0",
+  "hpet=disable",
   "cryptomgr.notests",
 ];
 
