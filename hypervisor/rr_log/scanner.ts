@@ -36,6 +36,13 @@ export interface RrLogSink {
   frame(header: Uint8Array, payload: Uint8Array, icount: number): void;
 }
 
+/**
+ * What a log has at an instruction count: nothing, for it lies `inside` a run of instructions; only
+ * clocks and checkpoints (`quiet`); or events that change the machine while no instruction is
+ * executed (`eventful`): an interrupt, input, a frame. Of an eventful count there are several states.
+ */
+export type LogPlace = "inside" | "quiet" | "eventful";
+
 /** Kind byte, network number, flags, length. */
 export const FRAME_HEADER_BYTES = 10;
 const INSTRUCTION_BYTES = 5;
@@ -44,14 +51,15 @@ const VERSION_WORD_BYTES = 4;
 /** Cuts the rr log of one VM into spans of events and frames. */
 export class RrLogScanner {
   /**
-   * Told where a watched instruction falls: `inside` an instruction run (a replay can stop there),
-   * or at a boundary, where events are logged at that very count. Called while the log is scanned,
-   * before the span that holds the place goes to the sink.
+   * Told what is logged at a watched instruction count, once the log has gone on beyond it. Called
+   * while the log is scanned, before the span that holds the place goes to the sink.
    */
-  onWatch: ((icount: number, inside: boolean) => void) | undefined;
+  onWatch: ((icount: number, place: LogPlace) => void) | undefined;
 
   readonly #table: RrLogTable;
   readonly #lengths: Int32Array;
+  /** 1 for kinds that change the machine by themselves. */
+  readonly #eventful: Uint8Array;
   readonly #sink: RrLogSink;
   readonly #name: string;
   /** The first bytes of an event that the last chunk cut off. */
@@ -64,6 +72,10 @@ export class RrLogScanner {
   #icount = 0;
   /** The instruction count before the last run; it ended at `#icount`. */
   #runStart = 0;
+  /** The last instruction count with an event that changes the machine. */
+  #eventfulAt = -1;
+  /** Whether there was one at `#runStart`. */
+  #runStartEventful = false;
   #ended = false;
   /** What came after END: the version word, and how much in all. */
   readonly #trailer = new Uint8Array(VERSION_WORD_BYTES);
@@ -76,6 +88,7 @@ export class RrLogScanner {
   constructor(table: RrLogTable, sink: RrLogSink, name: string) {
     this.#table = table;
     this.#lengths = lengthsOf(table);
+    this.#eventful = eventfulKinds(table);
     this.#sink = sink;
     this.#name = name;
   }
@@ -155,13 +168,13 @@ export class RrLogScanner {
   }
 
   /**
-   * Asks where instruction `icount` falls; {@link onWatch} answers as soon as the log tells, which
-   * may be at once, or never if the log ends before. Watches come in rising order. A count before
-   * the last run is answered as a boundary, because nothing is known of it any more.
+   * Asks what is logged at `icount`; {@link onWatch} answers when the log has gone on, or at once if
+   * it has already; never if the log ends there. Watches come in rising order. A count before the
+   * last run is answered as eventful, because nothing is known of it any more.
    */
   watch(icount: number): void {
-    if (icount <= this.#icount) {
-      this.onWatch?.(icount, this.#runStart < icount && icount < this.#icount);
+    if (icount < this.#icount) {
+      this.onWatch?.(icount, this.#placeOf(icount));
       return;
     }
     const last = this.#watches.at(-1);
@@ -172,12 +185,18 @@ export class RrLogScanner {
     this.#watchAt = this.#watches[0]!;
   }
 
+  /** Of a count before the end of the last run. */
+  #placeOf(icount: number): LogPlace {
+    if (icount > this.#runStart) return "inside";
+    return icount < this.#runStart || this.#runStartEventful ? "eventful" : "quiet";
+  }
+
   /** Answers every watch that the run from `#runStart` to `#icount` decides. */
   #answerWatches(): void {
-    while (this.#watchAt <= this.#icount) {
+    while (this.#watchAt < this.#icount) {
       const icount = this.#watches.shift()!;
       this.#watchAt = this.#watches[0] ?? Infinity;
-      this.onWatch?.(icount, icount < this.#icount);
+      this.onWatch?.(icount, this.#placeOf(icount));
     }
   }
 
@@ -187,6 +206,7 @@ export class RrLogScanner {
    */
   #scan(bytes: Uint8Array, at: number, end: number): number {
     const lengths = this.#lengths;
+    const eventful = this.#eventful;
     const base = this.#offset - at; // log offset of bytes[0]
     let spanStart = at;
     let icount = this.#icount;
@@ -199,10 +219,11 @@ export class RrLogScanner {
         const count = readU32(bytes, at + 1);
         if (!isRunLength(count)) throw badRunLength(count, this.#name, base + at);
         runStart = icount;
+        this.#runStartEventful = this.#eventfulAt === runStart;
         icount += count;
         at += INSTRUCTION_BYTES;
         events++;
-        if (icount >= this.#watchAt) {
+        if (icount > this.#watchAt) {
           this.#icount = icount;
           this.#runStart = runStart;
           this.#answerWatches();
@@ -232,6 +253,7 @@ export class RrLogScanner {
         }
       }
       if (length > end - at) break;
+      if (eventful[kind] === 1) this.#eventfulAt = icount;
       at += length;
       events++;
     }
@@ -257,6 +279,7 @@ export class RrLogScanner {
   }
 
   #takeFrame(bytes: Uint8Array, at: number, length: number): void {
+    this.#eventfulAt = this.#icount;
     this.#offset += length;
     this.#events++;
     this.#frames++;
@@ -312,4 +335,12 @@ export class RrLogScanner {
     this.#trailer.set(chunk.subarray(at, at + VERSION_WORD_BYTES - kept), kept);
     this.#trailerBytes += chunk.length - at;
   }
+}
+
+function eventfulKinds(table: RrLogTable): Uint8Array {
+  const kinds = new Uint8Array(256);
+  table.kinds.forEach(({ name }, kind) => {
+    kinds[kind] = /^(INSTRUCTION|CHECKPOINT_.*|CLOCK_.*|CHAR_WRITE)$/.test(name) ? 0 : 1;
+  });
+  return kinds;
 }

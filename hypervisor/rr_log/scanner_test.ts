@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FormatError } from "../../lib/errors.ts";
 import { arbitraryEvent, concat, encodeAll } from "./arbitrary_events.ts";
-import { decodeEvents, encodeEvent } from "./events.ts";
-import { FRAME_HEADER_BYTES, RrLogScanner, type RrLogSink } from "./scanner.ts";
+import { decodeEvents, encodeEvent, type RrEvent } from "./events.ts";
+import { FRAME_HEADER_BYTES, type LogPlace, RrLogScanner, type RrLogSink } from "./scanner.ts";
 import { ARRAY_BYTES_MAX, FRAME_BYTES_MAX, tableForQemu } from "./tables.ts";
 
 const table = tableForQemu("7.2.22");
@@ -265,70 +265,91 @@ Deno.test("arbitrary bytes scan as they decode: the same events, the same error"
   );
 });
 
-/** Runs of 10, 1 and 20 instructions with a CHECKPOINT after each: boundaries at 10, 11 and 31. */
-const RUNS = Uint8Array.of(0, 0, 0, 0, 10, 30, 0, 0, 0, 0, 1, 30, 0, 0, 0, 0, 20, 30);
+/**
+ * Runs of 10, 1, 20 and 5 instructions: at 10 a CHECKPOINT, at 11 an INTERRUPT after one, at 31 a
+ * CHECKPOINT, and after 36 nothing more.
+ */
+const RUNS = Uint8Array.of(
+  ...[0, 0, 0, 0, 10, 30],
+  ...[0, 0, 0, 0, 1, 30, 1, 30],
+  ...[0, 0, 0, 0, 20, 30],
+  ...[0, 0, 0, 0, 5, 30],
+);
 
-function watching(scanner: RrLogScanner): [number, boolean][] {
-  const answers: [number, boolean][] = [];
-  scanner.onWatch = (icount, inside) => answers.push([icount, inside]);
+function watching(scanner: RrLogScanner): [number, LogPlace][] {
+  const answers: [number, LogPlace][] = [];
+  scanner.onWatch = (icount, place) => answers.push([icount, place]);
   return answers;
 }
 
-Deno.test("watches tell inside from boundary, in any chunks", () => {
-  const watched = [0, 1, 9, 10, 11, 12, 12, 30, 31, 32];
+Deno.test("watches tell inside, quiet and eventful apart, in any chunks", () => {
+  const watched = [0, 1, 9, 10, 11, 12, 12, 30, 31, 32, 36, 37];
   for (const size of [1, 2, 3, 100]) {
     const scanner = new RrLogScanner(table, new Collector(), "test log");
     const answers = watching(scanner);
     for (const icount of watched) scanner.watch(icount);
     for (const chunk of chunksOf(RUNS, [size])) scanner.push(chunk);
     assert.deepEqual(answers, [
-      [0, false],
-      [1, true],
-      [9, true],
-      [10, false],
-      [11, false],
-      [12, true],
-      [12, true],
-      [30, true],
-      [31, false],
+      [0, "quiet"],
+      [1, "inside"],
+      [9, "inside"],
+      [10, "quiet"],
+      [11, "eventful"],
+      [12, "inside"],
+      [12, "inside"],
+      [30, "inside"],
+      [31, "quiet"],
+      [32, "inside"],
     ]);
   }
 });
 
-Deno.test("a watch is answered as soon as its run is known", () => {
+Deno.test("a received frame makes its count eventful", () => {
+  const frame = [9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xaa];
+  const log = Uint8Array.of(0, 0, 0, 0, 4, ...frame, 30, 0, 0, 0, 0, 4);
+  const scanner = new RrLogScanner(table, new Collector(), "test log");
+  const answers = watching(scanner);
+  scanner.watch(4);
+  scanner.push(log);
+  assert.deepEqual(answers, [[4, "eventful"]]);
+});
+
+Deno.test("a watch is answered as soon as the log has gone on", () => {
   const scanner = new RrLogScanner(table, new Collector(), "test log");
   const answers = watching(scanner);
   scanner.watch(5);
+  scanner.watch(10);
   scanner.push(RUNS.subarray(0, 4));
   assert.deepEqual(answers, []);
-  scanner.push(RUNS.subarray(4, 5));
-  assert.deepEqual(answers, [[5, true]]);
+  scanner.push(RUNS.subarray(4, 6));
+  assert.deepEqual(answers, [[5, "inside"]]);
+  scanner.push(RUNS.subarray(6, 11));
+  assert.deepEqual(answers, [[5, "inside"], [10, "quiet"]]);
 });
 
-Deno.test("late watches are answered from the last run, earlier ones as a boundary", () => {
+Deno.test("late watches are answered from the last run, earlier ones as eventful", () => {
   const scanner = new RrLogScanner(table, new Collector(), "test log");
   const answers = watching(scanner);
   scanner.push(RUNS);
-  for (const icount of [5, 11, 12, 30, 31]) scanner.watch(icount);
-  assert.deepEqual(answers, [[5, false], [11, false], [12, true], [30, true], [31, false]]);
+  for (const icount of [5, 12, 31, 32, 36]) scanner.watch(icount);
+  assert.deepEqual(answers, [[5, "eventful"], [12, "eventful"], [31, "quiet"], [32, "inside"]]);
 });
 
 Deno.test("a watch may be set from a callback, and must rise", () => {
   const scanner = new RrLogScanner(table, new Collector(), "test log");
-  const answers: [number, boolean][] = [];
-  scanner.onWatch = (icount, inside) => {
-    answers.push([icount, inside]);
+  const answers: [number, LogPlace][] = [];
+  scanner.onWatch = (icount, place) => {
+    answers.push([icount, place]);
     if (icount === 5) scanner.watch(20);
   };
   scanner.watch(5);
   assert.throws(() => scanner.watch(4), /watches must rise/);
   scanner.push(RUNS);
-  assert.deepEqual(answers, [[5, true], [20, true]]);
+  assert.deepEqual(answers, [[5, "inside"], [20, "inside"]]);
 });
 
 Deno.test("watches over the golden log agree with its runs", () => {
   const { events } = expectedOf(golden);
-  const boundaries = new Set(events.map((event) => event.icount));
   const last = events.at(-1)!.icount;
   const scanner = new RrLogScanner(table, new Collector(), "test log");
   const answers = watching(scanner);
@@ -339,6 +360,14 @@ Deno.test("watches over the golden log agree with its runs", () => {
   for (const chunk of chunksOf(golden, [61])) scanner.push(chunk);
   assert.deepEqual(
     answers,
-    rising.filter((n) => n <= last).map((n) => [n, !boundaries.has(n)]),
+    rising.filter((n) => n < last).map((n) => [n, placeIn(events, n)]),
   );
 });
+
+/** What the decoded events say of a count. */
+function placeIn(events: readonly RrEvent[], icount: number): LogPlace {
+  const there = events.filter((event) => event.icount === icount);
+  if (there.length === 0) return "inside";
+  const changing = /^(INTERRUPT|EXCEPTION|ASYNC|SHUTDOWN|CHAR_READ|AUDIO|RANDOM|END)/;
+  return there.some(({ name }) => changing.test(name)) ? "eventful" : "quiet";
+}

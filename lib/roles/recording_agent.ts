@@ -37,8 +37,13 @@ export interface LogScanner {
   /** `true` if the log ended as QEMU ends it, `false` if it was cut off. */
   finish(): boolean;
   readonly icount: number;
+  /** Asks what the log has at an instruction count; `onWatch` tells when the log has gone on. */
   watch(icount: number): void;
-  onWatch: ((icount: number, inside: boolean) => void) | undefined;
+  /**
+   * `inside` a run of instructions; `quiet`: only clocks and checkpoints are logged there;
+   * `eventful`: the machine changes there while no instruction is executed.
+   */
+  onWatch: ((icount: number, place: "inside" | "quiet" | "eventful") => void) | undefined;
 }
 
 /** What a scanner hands on. */
@@ -76,6 +81,13 @@ export const FRAME_HEAD_BYTES = 64;
 const FLUSH_EVERY_MS = 1000;
 const TURN_MS_MIN = 1;
 const TURN_MS_MAX = 8;
+const CHECK_STEP_MS = 50;
+/** Until a check that cannot be compared is taken again, and how often in a row. */
+const RETAKE_AFTER_MS = 150;
+const RETAKES_MAX = 10;
+
+/** What the log has at a check; `unknown` where it ends there. */
+type CheckPlace = "inside" | "quiet" | "eventful" | "unknown";
 
 /** What was captured of a sent frame and not yet joined with its Lamport time. */
 interface Captured {
@@ -90,13 +102,16 @@ class RecordedStream implements LogSink {
   readonly deliveries = new Deliveries();
   readonly captured: Captured[] = [];
   readonly scanner: LogScanner;
-  readonly pendingChecks = new Map<number, (inside: boolean) => void>();
+  /** Stops whose place in the log is not known yet, by instruction count. */
+  readonly pendingChecks = new Map<number, (place: CheckPlace) => void>();
   rrLogBytes = 0;
   framesInternal = 0;
   framesExternal = 0;
   framesUnmatched = 0;
   checks = 0;
   lastCheck = -1;
+  nextCheckAt = 0;
+  retakes = 0;
   ended: VmProgress["ended"] = "no";
 
   constructor(
@@ -105,7 +120,7 @@ class RecordedStream implements LogSink {
     private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
   ) {
     this.scanner = recording.scanner(this);
-    this.scanner.onWatch = (icount, inside) => this.pendingChecks.get(icount)?.(inside);
+    this.scanner.onWatch = (icount, place) => this.pendingChecks.get(icount)?.(place);
   }
 
   get vm(): RecordedVm {
@@ -176,7 +191,8 @@ export interface RecordingOptions {
 export class RecordingAgent implements RecorderSink {
   readonly #streams = new Map<VmNumber, RecordedStream>();
   readonly #headBytes: number;
-  readonly #checking: Promise<void>[] = [];
+  /** Checks that are not written yet. */
+  readonly #checking = new Set<Promise<void>>();
   #pumping: Promise<void> | undefined;
   #lastFlush = performance.now();
   #stopChecks = new AbortController();
@@ -221,7 +237,10 @@ export class RecordingAgent implements RecorderSink {
   /** Lets every VM run. */
   async run(): Promise<void> {
     await Promise.all(this.#each((stream) => stream.vm.resume()));
-    if (this.options.checkEveryMs > 0) this.#checkLoop = this.#takeChecksPeriodically();
+    if (this.options.checkEveryMs > 0) {
+      this.#checkLoop = this.#takeChecksPeriodically();
+      this.#checkLoop.catch(() => {}); // awaited when the recording is stopped
+    }
   }
 
   /** Resolves when every log has ended; rejects when recording fails. */
@@ -316,7 +335,7 @@ export class RecordingAgent implements RecorderSink {
     }
     stream.ended = stream.scanner.finish() ? "complete" : "cut off";
     stream.writeSends(true);
-    for (const drop of stream.pendingChecks.values()) drop(false);
+    for (const placed of stream.pendingChecks.values()) placed("unknown");
   }
 
   #flushNowAndThen(): void {
@@ -327,10 +346,14 @@ export class RecordingAgent implements RecorderSink {
 
   async #takeChecksPeriodically(): Promise<void> {
     const signal = this.#stopChecks.signal;
-    while (await sleepUnless(this.options.checkEveryMs, signal)) {
+    const every = this.options.checkEveryMs;
+    for (const stream of this.#streams.values()) stream.nextCheckAt = performance.now() + every;
+    while (await sleepUnless(Math.min(every, CHECK_STEP_MS), signal)) {
       for (const stream of this.#streams.values()) {
         if (signal.aborted) return;
-        if (stream.ended === "no") await this.#takeCheck(stream);
+        if (stream.ended !== "no" || performance.now() < stream.nextCheckAt) continue;
+        stream.nextCheckAt = performance.now() + every;
+        await this.#takeCheck(stream);
       }
     }
   }
@@ -349,31 +372,42 @@ export class RecordingAgent implements RecorderSink {
       if (gone) return;
       throw new ClusterrrError(`Cannot take the state of VM ${vm.name}`, { cause: error });
     }
-    const { icount, registers, ram } = state;
-    if (icount === stream.lastCheck) { // it has not executed anything since: the same point
-      await ram;
-      return;
+    const writing = this.#writeCheck(stream, state, wallMs);
+    this.#checking.add(writing);
+    // Awaited again when the recording is sealed, where its failure is reported.
+    writing.then(() => this.#checking.delete(writing), () => {});
+  }
+
+  /**
+   * Writes a check once its place in the log is known. At an eventful count the machine has several
+   * states, and a replay that stops there may be in another of them: such a check is taken again.
+   */
+  async #writeCheck(stream: RecordedStream, state: MachineState, wallMs: number): Promise<void> {
+    const { icount, registers } = state;
+    let place: CheckPlace = "unknown"; // it has executed nothing since the last check
+    if (icount !== stream.lastCheck) {
+      stream.lastCheck = icount;
+      place = await new Promise((resolve) => {
+        stream.pendingChecks.set(icount, resolve);
+        stream.scanner.watch(icount);
+      });
+      stream.pendingChecks.delete(icount);
     }
-    stream.lastCheck = icount;
-    const inside = new Promise<boolean>((resolve) => {
-      stream.pendingChecks.set(icount, (inside) => {
-        stream.pendingChecks.delete(icount);
-        resolve(inside);
-      });
+    const ram = await state.ram;
+    if (place === "eventful" && stream.retakes++ < RETAKES_MAX) {
+      stream.nextCheckAt = Math.min(stream.nextCheckAt, performance.now() + RETAKE_AFTER_MS);
+    }
+    if (place === "eventful" || place === "unknown") return;
+    stream.checks++;
+    stream.retakes = 0;
+    stream.recording.log.check({
+      icount,
+      inside: place === "inside",
+      registers,
+      ramSha256: ram.sha256,
+      ramBytes: ram.bytes,
+      wallMs,
     });
-    stream.scanner.watch(icount);
-    const written = Promise.all([ram, inside]).then(([{ sha256, bytes }, inside]) => {
-      stream.checks++;
-      stream.recording.log.check({
-        icount,
-        inside,
-        registers,
-        ramSha256: sha256,
-        ramBytes: bytes,
-        wallMs,
-      });
-    });
-    this.#checking.push(written);
   }
 }
 
