@@ -29,6 +29,8 @@ export function hashFrame(frame: Uint8Array): FrameHash {
 export class SentFrames {
   readonly #hashes: FrameHash[];
   readonly #lengths: Uint32Array;
+  /** How many of the remembered frames have each hash. */
+  readonly #copies = new Map<FrameHash, number>();
   #count = 0;
 
   /** `capacity` is a power of two; memory is about 100 bytes a frame. */
@@ -44,9 +46,23 @@ export class SentFrames {
 
   add(hash: FrameHash, length: number): number {
     const slot = this.#count & (this.capacity - 1);
+    const forgotten = this.#hashes[slot];
+    if (forgotten !== undefined) this.#countCopies(forgotten, -1);
+    this.#countCopies(hash, 1);
     this.#hashes[slot] = hash;
     this.#lengths[slot] = length;
     return this.#count++;
+  }
+
+  #countCopies(hash: FrameHash, change: 1 | -1): void {
+    const copies = (this.#copies.get(hash) ?? 0) + change;
+    if (copies === 0) this.#copies.delete(hash);
+    else this.#copies.set(hash, copies);
+  }
+
+  /** Whether only one of the remembered frames has these bytes. */
+  isUnique(hash: FrameHash): boolean {
+    return this.#copies.get(hash) === 1;
   }
 
   #holds(sendNumber: number): boolean {
@@ -82,14 +98,28 @@ export type Match =
   | { readonly kind: "external"; readonly lamport: bigint }
   | { readonly kind: "unmatched"; readonly lamport: bigint };
 
+/** What is remembered of the frames that the VMs sent, by the recorder's numbers. */
+export interface SentLookup {
+  hashOf(source: VmNumber, sendNumber: number): FrameHash | undefined;
+  isUnique(source: VmNumber, hash: FrameHash): boolean;
+}
+
 /**
  * The deliveries of one receiver that its rr log has not shown yet. Bounded by `limit`; beyond it the
  * oldest is forgotten, and its frame will be stored whole.
+ *
+ * Frames with the same bytes are sent again and again (ARP, heartbeats). Where the event of one was
+ * lost, the next one in the queue fits as well, but its sender may have sent it only after hearing of
+ * the first: a replay that waited for it would never go on. So from a loss on, until a frame whose
+ * bytes are unique shows where the log stands, only unique frames become references.
  */
 export class Deliveries {
   readonly #queue: Delivery[] = [];
   #head = 0;
+  #nextNumber = 0;
   #lastLamport = 0n;
+  /** Whether the queue may not stand where the log stands. */
+  #unsure = false;
   /** Deliveries that never showed in the rr log: dropped by a full tap queue, or forgotten. */
   skipped = 0;
 
@@ -100,30 +130,36 @@ export class Deliveries {
     return this.#queue.length - this.#head;
   }
 
-  add(delivery: Delivery): void {
+  /** @param number the recorder's number of this delivery; a gap stands for events that were lost */
+  add(delivery: Delivery, number = this.#nextNumber): void {
+    if (number !== this.#nextNumber) this.#unsure = true;
+    this.#nextNumber = number + 1;
     this.#queue.push(delivery);
-    if (this.waiting > this.limit) this.#drop(1);
+    if (this.waiting <= this.limit) return;
+    this.#drop(1);
+    this.skipped++;
+    this.#unsure = true;
   }
 
   /** Finds the delivery that `length` bytes with `hash` are; everything before it counts as skipped. */
-  match(
-    hash: FrameHash,
-    length: number,
-    hashOf: (source: VmNumber, sendNumber: number) => FrameHash | undefined,
-  ): Match {
+  match(hash: FrameHash, length: number, sent: SentLookup): Match {
     for (let i = this.#head; i < this.#queue.length; i++) {
       const delivery = this.#queue[i]!;
       if (delivery.length !== length) continue;
       const { source, sendNumber, lamport } = delivery;
-      if (source !== 0 && hashOf(source, sendNumber) !== hash) continue;
-      this.skipped += i - this.#head;
-      this.#drop(i - this.#head + 1);
+      if (source !== 0 && sent.hashOf(source, sendNumber) !== hash) continue;
+      const skipped = i - this.#head;
+      this.skipped += skipped;
+      this.#drop(skipped + 1);
       this.#lastLamport = lamport;
-      return source === 0
-        ? { kind: "external", lamport }
-        : { kind: "internal", source, sendNumber, lamport };
+      if (skipped > 0) this.#unsure = true;
+      if (source === 0) return { kind: "external", lamport };
+      if (this.#unsure && !sent.isUnique(source, hash)) return { kind: "unmatched", lamport };
+      this.#unsure = false;
+      return { kind: "internal", source, sendNumber, lamport };
     }
     // Its event was lost. The clock went on by at least one; more is not known.
+    this.#unsure = true;
     this.#lastLamport += 1n;
     return { kind: "unmatched", lamport: this.#lastLamport };
   }
@@ -144,15 +180,21 @@ export class Deliveries {
  */
 export class SendJoin {
   readonly #events: { sendNumber: number; length: number; lamport: bigint }[] = [];
+  /** How many captured frames the recorder never saw, from which of its frames on; oldest first. */
+  readonly #drifts = [{ from: 0, frames: 0 }];
   #joined = 0;
-  #drift = 0;
   #lastLamport = 0n;
 
   constructor(readonly sent: SentFrames) {}
 
-  /** The capture's number of the recorder's frame `sendNumber`: the same unless the tap refused some. */
+  /**
+   * The capture's number of the recorder's frame `sendNumber`: the same unless the tap refused some.
+   * It may come out too low, never too high: what is named by it was not sent later.
+   */
   captureNumber(sendNumber: number): number {
-    return sendNumber + this.#drift;
+    let i = this.#drifts.length - 1;
+    while (i > 0 && this.#drifts[i]!.from > sendNumber) i--;
+    return sendNumber + this.#drifts[i]!.frames;
   }
 
   event(sendNumber: number, length: number, lamport: bigint): void {
@@ -191,10 +233,17 @@ export class SendJoin {
       const at = this.captureNumber(sendNumber) + skip;
       if (at >= this.sent.count) return undefined;
       if (this.sent.lengthOf(at) === length) {
-        this.#drift += skip;
+        if (skip > 0) this.#drift(sendNumber, at - sendNumber);
         return at;
       }
     }
     return undefined;
+  }
+
+  /** Notes a drift and forgets those that end before the oldest frame that is remembered. */
+  #drift(from: number, frames: number): void {
+    this.#drifts.push({ from, frames });
+    const oldest = this.sent.count - this.sent.capacity;
+    while (this.#drifts[1]!.from + this.#drifts[0]!.frames <= oldest) this.#drifts.shift();
   }
 }

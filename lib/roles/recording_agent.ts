@@ -13,7 +13,7 @@
 import { ClusterrrError } from "../errors.ts";
 import type { CheckPoint } from "../recording/hybrid_log.ts";
 import type { VmNumber } from "../units.ts";
-import { Deliveries, type FrameHash, hashFrame, SendJoin, SentFrames } from "./frame_matcher.ts";
+import { Deliveries, hashFrame, SendJoin, SentFrames, type SentLookup } from "./frame_matcher.ts";
 import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
 
 /** Where a VM's hybrid log goes; `lib/recording` implements it. */
@@ -116,7 +116,7 @@ class RecordedStream implements LogSink {
 
   constructor(
     readonly recording: RecordingVm,
-    private readonly hashOf: (source: VmNumber, sendNumber: number) => FrameHash | undefined,
+    private readonly lookup: SentLookup,
     private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
   ) {
     this.scanner = recording.scanner(this);
@@ -132,7 +132,7 @@ class RecordedStream implements LogSink {
   }
 
   frame(header: Uint8Array, payload: Uint8Array, _icount: number): void {
-    const match = this.deliveries.match(hashFrame(payload), payload.length, this.hashOf);
+    const match = this.deliveries.match(hashFrame(payload), payload.length, this.lookup);
     if (match.kind === "internal") {
       this.framesInternal++;
       const number = this.captureNumber(match.source, match.sendNumber);
@@ -206,10 +206,13 @@ export class RecordingAgent implements RecorderSink {
     this.#headBytes = options.frameHeadBytes ?? FRAME_HEAD_BYTES;
     const numberOf = (source: VmNumber, sendNumber: number) =>
       this.#streams.get(source)?.join.captureNumber(sendNumber) ?? sendNumber;
-    const hashOf = (source: VmNumber, sendNumber: number) =>
-      this.#streams.get(source)?.sent.hashOf(numberOf(source, sendNumber));
+    const lookup: SentLookup = {
+      hashOf: (source, sendNumber) =>
+        this.#streams.get(source)?.sent.hashOf(numberOf(source, sendNumber)),
+      isUnique: (source, hash) => this.#streams.get(source)?.sent.isUnique(hash) ?? false,
+    };
     for (const vm of vms) {
-      this.#streams.set(vm.vm.number, new RecordedStream(vm, hashOf, numberOf));
+      this.#streams.set(vm.vm.number, new RecordedStream(vm, lookup, numberOf));
     }
   }
 
@@ -219,13 +222,13 @@ export class RecordingAgent implements RecorderSink {
 
   delivered(
     vm: VmNumber,
-    _delivery: number,
+    delivery: number,
     source: VmNumber,
     sendNumber: number,
     length: number,
     lamport: bigint,
   ): void {
-    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport });
+    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
   }
 
   /** Starts moving data: logs are read from here on, so that paused VMs can come up. */

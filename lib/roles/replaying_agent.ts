@@ -76,9 +76,11 @@ export interface ReplayOptions {
   readonly likelyCause: string;
 }
 
-const TURN_MS = Number(Deno.env.get("TURN") ?? 1);
-const NUDGE_MS = Number(Deno.env.get("NUDGE") ?? 2);
-const IDLE_SHARE = Number(Deno.env.get("SHARE") ?? 0.5);
+/** Between two looks at a cluster in which some VM idles, and in which all are busy. */
+const IDLE_TURN_MS = 1;
+const BUSY_TURN_MS = 5;
+/** A VM that uses less of the time than this between two looks idles. */
+const IDLE_SHARE = 0.5;
 
 class ReplayedStream {
   readonly feed: ReplayFeed;
@@ -124,6 +126,7 @@ export class ReplayingAgent {
   #lastMove = performance.now();
   #startedAt = performance.now();
   #lastNudge = 0;
+  #someIdle = false;
 
   constructor(
     vms: readonly ReplayingVm[],
@@ -166,7 +169,7 @@ export class ReplayingAgent {
       signal.throwIfAborted();
       if (await this.#turn()) this.touch();
       if (performance.now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
-      await this.readiness.wait(TURN_MS);
+      await this.readiness.wait(this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS);
     }
     return this.#all().map((stream) => ({
       name: stream.vm.name,
@@ -298,13 +301,16 @@ export class ReplayingAgent {
   /** Wakes QEMUs whose log stands still: they may sleep out a guest timer that is already over. */
   #nudgeIdle(): boolean {
     const now = performance.now();
-    if (now - this.#lastNudge < NUDGE_MS) return false;
+    if (now - this.#lastNudge < IDLE_TURN_MS) return false;
     this.#lastNudge = now;
+    this.#someIdle = false;
     let moved = false;
     for (const stream of this.#all()) {
       if (stream.endedAt !== 0) continue;
       if (stream.moved()) moved = true;
-      if (stream.idle(now)) stream.vm.nudge();
+      if (!stream.idle(now)) continue;
+      stream.vm.nudge();
+      this.#someIdle = true;
     }
     return moved;
   }

@@ -49,7 +49,7 @@ say() {
   while [ $i -lt "$1" ]; do
     i=$((i + 1))
     echo "$2 $i"
-    sleep 0.05
+    sleep 0.2
   done | broadcast_lines
 }
 

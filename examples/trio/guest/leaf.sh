@@ -9,7 +9,7 @@ nslookup $peer.trio.test $HUB | grep -A 1 Name: || fail "no address for $peer"
 report ready
 until_ok "the hub says go" grep -q "hub go" $heard
 say 10 "$role hello"
-ping -c 3 -i 0.2 $peer.trio.test
+ping -c 4 $peer.trio.test
 fetch hub.trio.test
 fetch $peer.trio.test
 until_ok "$peer says hello" grep -q "$peer hello" $heard

@@ -1,0 +1,113 @@
+/** Records and replays a simulated cluster through the real roles and real hybrid logs on disk. */
+import { RrLogScanner } from "../../hypervisor/rr_log/scanner.ts";
+import { replayPreamble, syntheticEnd } from "../../hypervisor/rr_log/stream.ts";
+import type { HybridTotals } from "../../lib/recording/hybrid_log.ts";
+import { HybridLogReader } from "../../lib/recording/hybrid_log_reader.ts";
+import { HybridLogWriter } from "../../lib/recording/hybrid_log_writer.ts";
+import { RecordingAgent } from "../../lib/roles/recording_agent.ts";
+import { coordinateRecording, type RecordingEnd } from "../../lib/roles/recording_coordinator.ts";
+import { countUses, HybridSource, takeCensus } from "../../lib/roles/replay_source.ts";
+import { ReplayingAgent, type VmReplayResult } from "../../lib/roles/replaying_agent.ts";
+import { RetransmissionQueue } from "../../net/retransmit/queue.ts";
+import { Random } from "./random.ts";
+import { type Faults, RecordedWorld } from "./recorded_world.ts";
+import { ReplayedWorld } from "./replayed_world.ts";
+import { TABLE } from "./rr_bytes.ts";
+
+const VMS_MAX = 4;
+/** No seed's replay stands still for so long on its own, however busy the host is. */
+const STALL_MS = 4000;
+
+export interface Recorded {
+  readonly directory: string;
+  readonly world: RecordedWorld;
+  readonly end: RecordingEnd;
+  readonly totals: readonly HybridTotals[];
+}
+
+/** Something that happens to the cluster while it is recorded. */
+export type Incident = (world: RecordedWorld, interrupt: AbortController, random: Random) => void;
+
+/** Records one cluster below `directory`; all that happens follows from `seed`. */
+export async function recordCluster(
+  seed: number,
+  directory: string,
+  faults: Faults,
+  incident: Incident = () => {},
+): Promise<Recorded> {
+  const random = new Random(seed);
+  const world = new RecordedWorld(random, random.between(1, VMS_MAX), faults);
+  const logs = world.vms.map((vm) =>
+    new HybridLogWriter(`${directory}/${vm.name}`, {
+      vm: vm.number,
+      rrLogVersion: TABLE.version,
+      compressionLevel: 1,
+      blockBytes: random.pick([40, 400, 4000]),
+      segmentBytes: random.pick([500, 5000, 64 << 20]),
+    })
+  );
+  const agent = new RecordingAgent(
+    world.vms.map((vm, i) => ({
+      vm,
+      log: logs[i]!,
+      scanner: (sink) => new RrLogScanner(TABLE, sink, vm.name),
+    })),
+    world,
+    { checkEveryMs: 0 },
+  );
+  const interrupt = new AbortController();
+  incident(world, interrupt, random);
+  const end = await coordinateRecording([agent], undefined, interrupt.signal);
+  const totals = agent.progress().map((vm, i) => logs[i]!.close(vm.ended === "complete"));
+  return { directory, world, end, totals };
+}
+
+export interface Replayed {
+  readonly world: ReplayedWorld;
+  readonly results: readonly VmReplayResult[];
+  readonly queue: RetransmissionQueue;
+}
+
+/** Replays what {@link recordCluster} left in `directory`; the order of things follows from `seed`. */
+export async function replayCluster(
+  seed: number,
+  directory: string,
+  vms: number,
+  prepare: (world: ReplayedWorld) => void = () => {},
+): Promise<Replayed> {
+  const world = new ReplayedWorld(new Random(seed), vms);
+  prepare(world);
+  const open = (vm: { name: string; number: number }) =>
+    HybridLogReader.open(`${directory}/${vm.name}`, { vm: vm.number });
+  const censuses = world.vms.map((vm) => {
+    const reader = open(vm);
+    try {
+      return takeCensus(reader);
+    } finally {
+      reader.close();
+    }
+  });
+  const queue = new RetransmissionQueue(countUses(censuses));
+  const readers = world.vms.map(open);
+  try {
+    const agent = new ReplayingAgent(
+      world.vms.map((vm, i) => ({
+        vm,
+        source: new HybridSource(
+          readers[i]!,
+          censuses[i]!,
+          replayPreamble(TABLE),
+          syntheticEnd(TABLE),
+        ),
+      })),
+      queue,
+      world,
+      { stallMs: STALL_MS, likelyCause: "a simulated fault" },
+    );
+    agent.prime();
+    const results = await agent.run(new AbortController().signal);
+    return { world, results, queue };
+  } finally {
+    for (const reader of readers) reader.close();
+  }
+}

@@ -1,0 +1,273 @@
+/**
+ * A cluster that is being recorded, simulated: VMs, bridge, recorder. It goes on a random number of
+ * random steps whenever the agent touches any of its ports, so anything can happen between two calls.
+ *
+ * program ─▶ capture ─▶ (tap refuses?) ─▶ send event ─▶ bridge, any delay, any order
+ *         ─▶ delivery event ─▶ (tap queue full?) ─▶ tap queue ─▶ program, rr log ─▶ stdio ─▶ pipe
+ */
+import type {
+  MachineState,
+  RecordedVm,
+  RecorderCounters,
+  RecorderPort,
+  RecorderSink,
+  VmEnd,
+} from "../../lib/roles/ports.ts";
+import { Program } from "./program.ts";
+import type { Random } from "./random.ts";
+import { CLOCK, encode, END, INSTRUCTION, NET, POWER_OFF, QUIT, TABLE } from "./rr_bytes.ts";
+
+/** What goes wrong, each in percent of the cases. */
+export interface Faults {
+  /** Frames that a tap refuses: captured, never seen by the recorder. */
+  readonly refusedSends: number;
+  readonly lostSendEvents: number;
+  readonly lostDeliveryEvents: number;
+  /** Frames that a full tap queue drops after their delivery event. */
+  readonly tapDrops: number;
+}
+
+export const NO_FAULTS: Faults = {
+  refusedSends: 0,
+  lostSendEvents: 0,
+  lostDeliveryEvents: 0,
+  tapDrops: 0,
+};
+
+const STEPS_AT_ONCE_MAX = 6;
+
+interface Travelling {
+  readonly to: RecordedSim;
+  readonly frame: Uint8Array;
+  readonly source: number;
+  readonly sendNumber: number;
+  readonly stamp: bigint;
+}
+
+/** One VM of a {@link RecordedWorld}. */
+export class RecordedSim implements RecordedVm {
+  readonly program: Program;
+  readonly ended: Promise<VmEnd>;
+  /** The whole rr log, as it was meant to be. */
+  readonly log: Uint8Array[] = [];
+  /** Every frame that the program has sent. */
+  readonly frames: Uint8Array[] = [];
+  /** What arrived, in order: the true source, and the frame. */
+  readonly received: { source: number; frame: Uint8Array }[] = [];
+  readonly tapQueue: { source: number; frame: Uint8Array }[] = [];
+  running = false;
+  /** How often this VM still acts before it powers off. */
+  left: number;
+  clock = 0n;
+  numbered = 0;
+  deliveries = 0;
+  #captured: Uint8Array[] = [];
+  #stdio: Uint8Array[] = [];
+  #pipe: Uint8Array[] = [];
+  #setEnd: (end: VmEnd) => void;
+  #end: VmEnd | undefined;
+
+  constructor(
+    readonly number: number,
+    numbers: readonly number[],
+    private readonly world: RecordedWorld,
+  ) {
+    this.program = new Program(number, numbers);
+    this.left = world.random.between(0, 120);
+    const { promise, resolve } = Promise.withResolvers<VmEnd>();
+    this.ended = promise;
+    this.#setEnd = resolve;
+  }
+
+  get name(): string {
+    return `vm${this.number}`;
+  }
+
+  get isOver(): boolean {
+    return this.#end !== undefined;
+  }
+
+  /** One action of the VM. */
+  step(): void {
+    const { random } = this.world;
+    if (this.left-- <= 0) return this.#powerOff(POWER_OFF);
+    if (random.chance(20)) this.flush();
+    const waiting = this.tapQueue.length > 0;
+    if (waiting && random.chance(50)) return this.#receive();
+    if (random.chance(20)) {
+      const value = BigInt(random.below(2 ** 31));
+      this.program.readClock(value);
+      return this.#write(encode(CLOCK, { type: "clock", value }));
+    }
+    const count = random.between(1, 12);
+    this.program.execute(count, (frame) => {
+      this.frames.push(frame);
+      this.#captured.push(frame);
+      this.world.send(this, frame);
+    });
+    this.#write(encode(INSTRUCTION, { type: "instruction", count }));
+  }
+
+  #receive(): void {
+    const { source, frame } = this.tapQueue.shift()!;
+    this.received.push({ source, frame });
+    this.program.receive(frame);
+    this.#write(encode(NET, { type: "frame", id: 0, flags: 0, payload: frame }));
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.log.push(bytes);
+    this.#stdio.push(bytes);
+  }
+
+  /** What QEMU's stdio holds back goes into the pipe. */
+  flush(): void {
+    this.#pipe.push(...this.#stdio.splice(0));
+  }
+
+  #powerOff(cause: number): void {
+    this.#write(encode(cause, { type: "plain" }));
+    this.#write(encode(END, { type: "end" }));
+    this.flush();
+    const version = new Uint8Array(4);
+    new DataView(version.buffer).setUint32(0, TABLE.version);
+    this.#pipe.push(version);
+    this.#over({ code: 0, signal: null, stderr: "" });
+  }
+
+  #over(end: VmEnd): void {
+    this.#end = end;
+    this.running = false;
+    this.#setEnd(end);
+  }
+
+  /** The process is killed: what stdio held back is lost, perhaps in the middle of an event. */
+  crash(): void {
+    if (this.isOver) return;
+    const held = this.#stdio.splice(0).flatMap((bytes) => [...bytes]);
+    this.#pipe.push(Uint8Array.from(held.slice(0, this.world.random.below(held.length + 1))));
+    this.#over({ code: null, signal: "SIGKILL", stderr: "" });
+  }
+
+  readLog(): Uint8Array | "again" | "closed" {
+    this.world.goOn();
+    if (this.#pipe.length === 0) return this.isOver ? "closed" : "again";
+    const bytes = Uint8Array.from(this.#pipe.splice(0).flatMap((part) => [...part]));
+    const cut = this.world.random.between(1, bytes.length);
+    if (cut < bytes.length) this.#pipe.push(bytes.subarray(cut));
+    return bytes.subarray(0, cut);
+  }
+
+  readSent(take: (frame: Uint8Array) => void): number {
+    this.world.goOn();
+    const frames = this.#captured.splice(0);
+    for (const frame of frames) take(frame.slice());
+    return frames.length;
+  }
+
+  // deno-lint-ignore require-await -- a port's calls are asynchronous
+  async resume(): Promise<void> {
+    if (!this.isOver) this.running = true;
+    this.world.goOn();
+  }
+
+  // deno-lint-ignore require-await
+  async pause(): Promise<void> {
+    this.world.goOn();
+    this.running = false;
+  }
+
+  async quit(): Promise<void> {
+    if (!this.isOver) this.#powerOff(QUIT);
+    await this.ended;
+  }
+
+  async kill(): Promise<void> {
+    this.crash();
+    await this.ended;
+  }
+
+  state(): Promise<MachineState> {
+    throw new Error("the simulation has no states");
+  }
+}
+
+/** The cluster. */
+export class RecordedWorld implements RecorderPort {
+  readonly vms: readonly RecordedSim[];
+  /** Called before each step, with the number of steps so far. */
+  beforeStep: (steps: number) => void = () => {};
+  #steps = 0;
+  #travelling: Travelling[] = [];
+  #ring: ((sink: RecorderSink) => void)[] = [];
+
+  constructor(readonly random: Random, vms: number, private readonly faults: Faults) {
+    const numbers = Array.from({ length: vms }, (_, i) => i + 1);
+    this.vms = numbers.map((number) => new RecordedSim(number, numbers, this));
+  }
+
+  /** Lets some time pass. */
+  goOn(): void {
+    for (let n = this.random.below(STEPS_AT_ONCE_MAX + 1); n > 0; n--) {
+      this.beforeStep(this.#steps++);
+      this.#step();
+    }
+  }
+
+  #step(): void {
+    const running = this.vms.filter((vm) => vm.running);
+    if (running.length === 0) return;
+    if (this.random.chance(5)) return this.#external(this.random.pick(running));
+    if (this.#travelling.length > 0 && this.random.chance(50)) {
+      const [next] = this.#travelling.splice(this.random.below(this.#travelling.length), 1);
+      return this.#deliver(next!);
+    }
+    this.random.pick(running).step();
+  }
+
+  /** A frame leaves a VM. */
+  send(from: RecordedSim, frame: Uint8Array): void {
+    if (this.random.chance(this.faults.refusedSends)) return;
+    const sendNumber = from.numbered++;
+    const stamp = from.clock += 1n;
+    if (!this.random.chance(this.faults.lostSendEvents)) {
+      this.#ring.push((sink) => sink.sent(from.number, sendNumber, frame.length, stamp, 0n));
+    }
+    for (const to of this.vms) {
+      if (to === from || (frame[0] !== 255 && frame[0] !== to.number)) continue;
+      this.#travelling.push({ to, frame, source: from.number, sendNumber, stamp });
+    }
+  }
+
+  #external(to: RecordedSim): void {
+    const frame = new Uint8Array(this.random.pick([20, 42, 60]));
+    frame[1] = 254;
+    for (let i = 2; i < frame.length; i++) frame[i] = this.random.below(256);
+    this.#travelling.push({ to, frame, source: 0, sendNumber: -1, stamp: 0n });
+  }
+
+  #deliver({ to, frame, source, sendNumber, stamp }: Travelling): void {
+    if (to.isOver) return;
+    const number = to.deliveries++;
+    const lamport = to.clock = (to.clock > stamp ? to.clock : stamp) + 1n;
+    if (!this.random.chance(this.faults.lostDeliveryEvents)) {
+      this.#ring.push((sink) =>
+        sink.delivered(to.number, number, source, sendNumber, frame.length, lamport, 0n)
+      );
+    }
+    if (!this.random.chance(this.faults.tapDrops)) to.tapQueue.push({ source, frame });
+  }
+
+  drain(sink: RecorderSink): number {
+    this.goOn();
+    const events = this.#ring.splice(0);
+    for (const event of events) event(sink);
+    return events.length;
+  }
+
+  counters(): RecorderCounters {
+    return { sent: 0n, delivered: 0n, lostSends: 0n, lostReceives: 0n };
+  }
+
+  tick(): void {}
+}

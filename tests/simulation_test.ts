@@ -1,0 +1,243 @@
+/**
+ * The whole of recording and replay without QEMU and kernel: seeded clusters of deterministic programs
+ * go through the real roles, scanner, hybrid logs and retransmission queue. A failure names its seed;
+ * `SIMULATION_SEED=n` runs that one alone.
+ */
+import assert from "node:assert/strict";
+import { DivergenceError } from "../lib/errors.ts";
+import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
+import { TraceVisitor } from "../lib/recording/testdata/item_trace.ts";
+import {
+  type Incident,
+  recordCluster,
+  type Recorded,
+  replayCluster,
+} from "./simulation/cluster.ts";
+import { Random } from "./simulation/random.ts";
+import { type Faults, NO_FAULTS } from "./simulation/recorded_world.ts";
+import type { ReplayedSim } from "./simulation/replayed_world.ts";
+
+/** The recording pump sleeps between its turns: seeds at once use the time. */
+const AT_ONCE = 25;
+
+const FAULTY: Faults = { refusedSends: 6, lostSendEvents: 6, lostDeliveryEvents: 6, tapDrops: 10 };
+
+/** Runs `work` for many seeds, each in a directory of its own. */
+async function forSeeds(
+  count: number,
+  work: (seed: number, directory: string) => Promise<void>,
+): Promise<void> {
+  const only = Deno.env.get("SIMULATION_SEED");
+  const seeds = only === undefined ? Array.from({ length: count }, (_, i) => i) : [Number(only)];
+  const root = await Deno.makeTempDir({ prefix: "clrr-simulation-" });
+  try {
+    while (seeds.length > 0) {
+      const runs = await Promise.allSettled(
+        seeds.splice(0, AT_ONCE).map(async (seed) => {
+          const directory = `${root}/${seed}`;
+          try {
+            await work(seed, directory);
+          } catch (cause) {
+            throw new Error(`seed ${seed}: ${cause instanceof Error ? cause.stack : cause}`, {
+              cause,
+            });
+          }
+          await Deno.remove(directory, { recursive: true });
+        }),
+      );
+      for (const run of runs) if (run.status === "rejected") throw run.reason;
+    }
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+function concat(parts: readonly Uint8Array[]): string {
+  return parts.map((part) => part.toHex()).join("");
+}
+
+/** Every VM of the replay went through what the recorded one did. */
+function assertSameRun(recorded: Recorded, replayed: readonly ReplayedSim[]): void {
+  for (const [i, vm] of recorded.world.vms.entries()) {
+    const again = replayed[i]!;
+    assert.equal(again.program.state, vm.program.state, `state of ${vm.name}`);
+    assert.equal(again.program.icount, vm.program.icount, `icount of ${vm.name}`);
+    assert.equal(concat(again.fed).slice(8), concat(vm.log), `rr log of ${vm.name}`);
+  }
+}
+
+/** Every reference names a frame that was sent, with the bytes that were received. */
+function assertTrueReferences({ directory, world }: Recorded): { internal: number; whole: number } {
+  let internal = 0;
+  let whole = 0;
+  for (const vm of world.vms) {
+    const visitor = new TraceVisitor();
+    const reader = HybridLogReader.open(`${directory}/${vm.name}`, { vm: vm.number });
+    while (reader.nextBlock(visitor));
+    reader.close();
+    let received = 0;
+    for (const item of visitor.items) {
+      if (item.item !== "reference" && item.item !== "frame") continue;
+      const { frame } = vm.received[received++]!;
+      if (item.item === "frame") {
+        whole++;
+        assert.equal(item.payload, frame.toHex());
+      } else {
+        internal++;
+        const named = world.vms[item.source - 1]!.frames[item.number];
+        assert.equal(named?.toHex(), frame.toHex(), `frame ${item.number} of VM ${item.source}`);
+      }
+    }
+  }
+  return { internal, whole };
+}
+
+Deno.test("simulation: whatever the network did, replays are identical and nothing is stored twice", async () => {
+  let internal = 0;
+  await forSeeds(250, async (seed, directory) => {
+    const recorded = await recordCluster(seed, directory, NO_FAULTS);
+    assert.deepEqual(recorded.end, { by: "poweroff" });
+    assertTrueReferences(recorded);
+    for (const [i, vm] of recorded.world.vms.entries()) {
+      const totals = recorded.totals[i]!;
+      assert.equal(totals.complete, true);
+      assert.equal(totals.framesUnmatched, 0, `unmatched frames of ${vm.name}`);
+      const external = vm.received.filter(({ source }) => source === 0).length;
+      assert.equal(totals.framesExternal, external);
+      assert.equal(totals.framesInternal, vm.received.length - external);
+      assert.equal(totals.framesSent, vm.frames.length);
+      internal += totals.framesInternal;
+    }
+    for (const run of [1, 2]) {
+      const replayed = await replayCluster(seed + 1e6 * run, directory, recorded.world.vms.length);
+      assertSameRun(recorded, replayed.world.vms);
+      assert.equal(replayed.queue.heldBytes, 0, "every frame was taken as often as it was counted");
+      for (const [i, result] of replayed.results.entries()) {
+        assert.equal(result.framesMatched, recorded.world.vms[i]!.frames.length);
+        assert.equal(result.cutOff, undefined);
+      }
+    }
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(internal > 5000, `${internal}`);
+});
+
+Deno.test("simulation: lost events, refused sends and full taps cost bytes, never the replay", async () => {
+  let internal = 0;
+  let whole = 0;
+  await forSeeds(200, async (seed, directory) => {
+    const recorded = await recordCluster(seed, directory, FAULTY);
+    const found = assertTrueReferences(recorded);
+    internal += found.internal;
+    whole += found.whole;
+    const replayed = await replayCluster(seed, directory, recorded.world.vms.length);
+    assertSameRun(recorded, replayed.world.vms);
+  });
+  if (Deno.env.get("SIMULATION_SEED") !== undefined) return;
+  assert.ok(internal > 1000, `${internal} frames identified, ${whole} stored whole`);
+});
+
+/** At a random step of a random VM's run. */
+function atSomeStep(what: (world: Parameters<Incident>[0], interrupt: AbortController) => void) {
+  return ((world, interrupt, random) => {
+    const at = random.below(300);
+    world.beforeStep = (steps) => {
+      if (steps === at) what(world, interrupt);
+    };
+  }) satisfies Incident;
+}
+
+Deno.test("simulation: a recording that was interrupted is complete and replays to where it stopped", async () => {
+  let interrupted = 0;
+  await forSeeds(100, async (seed, directory) => {
+    const incident = atSomeStep((_world, interrupt) => interrupt.abort());
+    const recorded = await recordCluster(seed, directory, NO_FAULTS, incident);
+    if (recorded.end.by === "interrupt") interrupted++;
+    assert.ok(recorded.totals.every(({ complete }) => complete));
+    const replayed = await replayCluster(seed, directory, recorded.world.vms.length);
+    assertSameRun(recorded, replayed.world.vms);
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(interrupted > 50, `${interrupted}`);
+});
+
+Deno.test("simulation: a VM whose log is cut off, and those that wait for it, end with cutOff", async () => {
+  let cut = 0;
+  await forSeeds(150, async (seed, directory) => {
+    const victim = new Random(seed).below(4);
+    const incident = atSomeStep((world) => world.vms[victim % world.vms.length]!.crash());
+    const recorded = await recordCluster(seed, directory, NO_FAULTS, incident);
+    const replayed = await replayCluster(seed, directory, recorded.world.vms.length);
+    for (const [i, vm] of recorded.world.vms.entries()) {
+      const { cutOff, framesMatched } = replayed.results[i]!;
+      const again = replayed.world.vms[i]!;
+      if (cutOff !== undefined) {
+        cut++;
+        assert.match(cutOff, /^waits for frame \d+ of VM vm\d, which ended before it$/);
+        assert.equal(again.killed, true);
+        assert.ok(recorded.totals.some(({ complete }) => !complete));
+      } else if (recorded.totals[i]!.complete) {
+        assert.equal(again.program.state, vm.program.state);
+        assert.equal(framesMatched, vm.frames.length);
+      }
+      // Its log, as far as it goes, and then how it was closed.
+      const fed = concat(again.fed).slice(8);
+      const whole = cutOff === undefined ? fed.length - 4 : fed.length;
+      assert.equal(fed.slice(0, whole), concat(vm.log).slice(0, whole), vm.name);
+    }
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(cut > 5, `${cut}`);
+});
+
+Deno.test("simulation: segments cut anywhere replay up to there", async () => {
+  let cut = 0;
+  await forSeeds(100, async (seed, directory) => {
+    const recorded = await recordCluster(seed, directory, NO_FAULTS);
+    const random = new Random(seed);
+    const vm = random.pick(recorded.world.vms);
+    const last = recorded.totals[vm.number - 1]!.segments.at(-1)!;
+    const path = `${directory}/${vm.name}/${last.file}`;
+    await Deno.truncate(path, random.below(last.bytes));
+    const replayed = await replayCluster(seed, directory, recorded.world.vms.length);
+    for (const [i, { cutOff }] of replayed.results.entries()) {
+      const log = concat(recorded.world.vms[i]!.log);
+      const fed = concat(replayed.world.vms[i]!.fed).slice(8);
+      const closing = cutOff === undefined && recorded.world.vms[i] === vm ? 4 : 0;
+      const whole = fed.length - closing;
+      if (cutOff !== undefined) cut++;
+      if (fed !== log) assert.equal(fed.slice(0, whole), log.slice(0, whole));
+      else assert.equal(replayed.world.vms[i]!.program.state, recorded.world.vms[i]!.program.state);
+    }
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(cut > 5, `${cut}`);
+});
+
+Deno.test("simulation: a changed frame is a divergence that names VM and send number", async () => {
+  let tried = 0;
+  await forSeeds(150, async (seed, directory) => {
+    const recorded = await recordCluster(seed, directory, NO_FAULTS);
+    const random = new Random(seed);
+    const senders = recorded.world.vms.filter(({ frames }) => frames.length > 0);
+    if (senders.length === 0) return;
+    tried++;
+    const sender = random.pick(senders);
+    const wrong = random.below(sender.frames.length);
+    const way = random.below(3);
+    const replaying = replayCluster(seed, directory, recorded.world.vms.length, (world) => {
+      world.vms[sender.number - 1]!.corrupt = (frame, sendNumber) => {
+        if (sendNumber !== wrong) return frame;
+        const changed = Uint8Array.from([...frame, 0]);
+        if (way === 0) return changed; // a byte more
+        if (way === 1) return changed.subarray(0, frame.length - 1); // a byte less
+        changed[random.below(frame.length)]! ^= 1 << random.below(8);
+        return changed.subarray(0, frame.length);
+      };
+    });
+    await assert.rejects(replaying, (error) => {
+      assert.ok(error instanceof DivergenceError, String(error));
+      assert.equal(error.divergence.vm, sender.name);
+      assert.equal(error.divergence.sendNumber, wrong);
+      assert.match(error.message, /sent a different frame/);
+      return true;
+    });
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(tried > 100, `${tried}`);
+});
