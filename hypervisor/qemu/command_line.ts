@@ -1,0 +1,170 @@
+/**
+ * Builds QEMU's command line for a VM: what the guest sees first, then the backends of the run.
+ *
+ * A replay repeats a recording only if the guest sees the same machine. So a recording and its
+ * replay differ in `rr=`, in the network backend and in the ends of character devices, and in
+ * nothing else; `command_line_test.ts` holds that. A forgotten device option shows as a replay that
+ * hangs, not as an error.
+ *
+ * ```
+ *  guest NIC ── netdev n0 ── filter-replay ── filter-mirror ──▶ Unix socket (the sent frames, in order)
+ *                  │          (records and injects received frames; swallows all in a replay)
+ *                  └ record: tap    replay: a hub port that leads nowhere
+ * ```
+ * The mirror stands behind `filter-replay`, or it would see no frame of a replay.
+ */
+import { isBefore } from "./capabilities.ts";
+
+/** The machine as the guest sees it: equal in recording and replay. */
+export interface VmHardware {
+  readonly name: string;
+  readonly number: number;
+  readonly memoryMiB: number;
+  /** `pc` or `q35`, or one of their versions. */
+  readonly machine: string;
+  readonly cpu: string;
+  /** An instruction takes `2^icountShift` ns of guest time. */
+  readonly icountShift: number;
+  /** QEMU's device name, `virtio-net-pci`. */
+  readonly nic: string;
+  readonly mac: string;
+  readonly kernel: string;
+  readonly initrd?: string;
+  readonly kernelArgs: string;
+  /**
+   * What the guest's clock shows when it starts, UTC, `2026-01-31T12:00:00`. The clock then runs on
+   * guest time: one that followed the host's would log it at every turn of QEMU's main loop, which
+   * makes up most of a compressed log.
+   */
+  readonly rtcBase: string;
+  readonly disks: readonly { readonly name: string }[];
+  /** Whether the run feeds text into the serial console. */
+  readonly serialInput: boolean;
+}
+
+/** What the run is for. Paths are absolute; a tap is a device in the network namespace of QEMU. */
+export type RunMode =
+  /** `icount` without an event log: what recording is measured against. */
+  | { readonly kind: "plain"; readonly tap: string }
+  | {
+    readonly kind: "record";
+    readonly tap: string;
+    /** The FIFO (or file) that QEMU writes its event log to. */
+    readonly rrLog: string;
+    /** A Unix socket on which QEMU hands out every sent frame: u32 length, big-endian, then the bytes. */
+    readonly capture: string;
+  }
+  | { readonly kind: "replay"; readonly rrLog: string; readonly capture?: string }
+  /** QEMU's own record/replay without our capture, for the benchmark. */
+  | { readonly kind: "stock-record"; readonly tap: string; readonly rrLog: string }
+  | { readonly kind: "stock-replay"; readonly rrLog: string };
+
+/** The files of one run of a VM, absolute. */
+export interface VmPaths {
+  /** The monitor's Unix socket, which QEMU creates. */
+  readonly qmp: string;
+  /** What the guest prints on its serial console. */
+  readonly console: string;
+  /** The run's own qcow2 overlay of each disk, in the order of `VmHardware.disks`. */
+  readonly overlays: readonly string[];
+  /** The base of the FIFO pair `BASE.in`, `BASE.out` that a recording with serial input uses. */
+  readonly serialInput?: string;
+}
+
+export interface CommandLineOptions {
+  readonly qemu: { readonly path: string; readonly version: string };
+  /** Wait for `cont` before the first instruction. Default: true for `record` and `replay`. */
+  readonly paused?: boolean;
+}
+
+/** The whole command line, the program first. Throws plain `Error` where the arguments contradict. */
+export function buildCommandLine(
+  vm: VmHardware,
+  mode: RunMode,
+  paths: VmPaths,
+  { qemu, paused = mode.kind === "record" || mode.kind === "replay" }: CommandLineOptions,
+): string[] {
+  return [
+    qemu.path,
+    ...["-name", quoted(vm.name)],
+    ...["-machine", vm.machine, "-accel", "tcg", "-cpu", vm.cpu, "-smp", "1"],
+    ...["-m", `${vm.memoryMiB}`, "-icount", icount(vm, mode)],
+    ...["-rtc", `base=${vm.rtcBase},clock=vm`],
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-kernel", vm.kernel],
+    ...(vm.initrd === undefined ? [] : ["-initrd", vm.initrd]),
+    ...["-append", vm.kernelArgs],
+    ...disks(vm, mode, paths),
+    ...network(vm, mode, qemu.version),
+    ...["-serial", serial(vm, mode, paths)],
+    ...["-chardev", `socket,id=qmp,path=${quoted(paths.qmp)},server=on,wait=off`],
+    ...["-mon", "chardev=qmp,mode=control"],
+    ...(paused ? ["-S"] : []),
+  ];
+}
+
+/** `record`, `replay`, or nothing: what QEMU's `rr=` says. */
+function rrOf(mode: RunMode): "record" | "replay" | undefined {
+  switch (mode.kind) {
+    case "record":
+    case "stock-record":
+      return "record";
+    case "replay":
+    case "stock-replay":
+      return "replay";
+    case "plain":
+      return undefined;
+  }
+}
+
+function icount(vm: VmHardware, mode: RunMode): string {
+  const shift = `shift=${vm.icountShift}`;
+  return mode.kind === "plain" ? shift : `${shift},rr=${rrOf(mode)},rrfile=${quoted(mode.rrLog)}`;
+}
+
+/** With an event log, `blkreplay` ties the completion of disk requests to instructions. */
+function disks(vm: VmHardware, mode: RunMode, paths: VmPaths): string[] {
+  if (paths.overlays.length !== vm.disks.length) {
+    throw new Error(`VM ${vm.name}: ${vm.disks.length} disks, ${paths.overlays.length} overlays`);
+  }
+  return paths.overlays.flatMap((overlay, i) => {
+    const file = `file=${quoted(overlay)},format=qcow2,if=none,id=disk${i}`;
+    const device = (drive: string) => ["-device", `virtio-blk-pci,drive=${drive}`];
+    if (mode.kind === "plain") return ["-drive", file, ...device(`disk${i}`)];
+    const replayed = `driver=blkreplay,image=disk${i},if=none,id=disk${i}rr`;
+    return ["-drive", file, "-drive", replayed, ...device(`disk${i}rr`)];
+  });
+}
+
+function network(vm: VmHardware, mode: RunMode, qemuVersion: string): string[] {
+  const backend = "tap" in mode
+    ? `tap,id=n0,ifname=${mode.tap},script=no,downscript=no,vnet_hdr=off`
+    : "hubport,id=n0,hubid=0";
+  const device = `${vm.nic},netdev=n0,mac=${vm.mac},romfile=${nicOptions(vm.nic, qemuVersion)}`;
+  const args = ["-netdev", backend, "-device", device];
+  if (mode.kind !== "plain") args.push("-object", "filter-replay,id=rr,netdev=n0");
+  if ("capture" in mode && mode.capture !== undefined) {
+    args.push("-chardev", `socket,id=cap0,path=${quoted(mode.capture)},server=on,wait=off`);
+    args.push("-object", "filter-mirror,id=cap,netdev=n0,queue=rx,outdev=cap0");
+  }
+  return args;
+}
+
+/** Before QEMU 9.1, virtio-net sends from a bottom half, which a replay does not repeat; a timer is. */
+function nicOptions(nic: string, qemuVersion: string): string {
+  return nic.startsWith("virtio-net") && isBefore(qemuVersion, "9.1")
+    ? ",tx=timer,x-txtimer=1000"
+    : "";
+}
+
+/** What was typed during a recording comes out of the event log in a replay. */
+function serial(vm: VmHardware, mode: RunMode, paths: VmPaths): string {
+  if (!vm.serialInput || rrOf(mode) === "replay") return `file:${paths.console}`;
+  if (paths.serialInput === undefined) throw new Error(`VM ${vm.name}: no FIFO for serial input`);
+  return `pipe:${paths.serialInput}`;
+}
+
+/** QEMU's option syntax separates by commas and reads two as one. */
+function quoted(value: string): string {
+  return value.replaceAll(",", ",,");
+}

@@ -1,0 +1,198 @@
+import assert from "node:assert/strict";
+import { inspectQemu } from "./capabilities.ts";
+import { createOverlay } from "./overlay.ts";
+import { QemuProcess } from "./process.ts";
+import { withDirectory } from "./bare_vm.ts";
+import { run } from "../../host/command.ts";
+import { queryReplay } from "../qmp/commands.ts";
+import { buildCommandLine, type RunMode, type VmHardware, type VmPaths } from "./command_line.ts";
+
+const VM: VmHardware = {
+  rtcBase: "2026-01-31T12:00:00",
+  name: "web",
+  number: 1,
+  memoryMiB: 128,
+  machine: "pc",
+  cpu: "qemu64",
+  icountShift: 3,
+  nic: "virtio-net-pci",
+  mac: "52:54:00:00:00:01",
+  kernel: "/images/vmlinuz",
+  initrd: "/images/initrd",
+  kernelArgs: "console=ttyS0 panic=-1",
+  disks: [{ name: "root" }],
+  serialInput: true,
+};
+const PATHS: VmPaths = {
+  qmp: "/run/web.qmp",
+  console: "/rec/web.console",
+  overlays: ["/run/web.root.qcow2"],
+  serialInput: "/run/web.serial",
+};
+const QEMU = { path: "/usr/bin/qemu-system-x86_64", version: "7.2.22" };
+const RECORD: RunMode = {
+  kind: "record",
+  tap: "clrr1",
+  rrLog: "/run/web.rr",
+  capture: "/run/web.cap",
+};
+const REPLAY: RunMode = { kind: "replay", rrLog: "/run/web.rr", capture: "/run/web.cap" };
+
+const build = (mode: RunMode, vm = VM, paths = PATHS, qemu = QEMU) =>
+  buildCommandLine(vm, mode, paths, { qemu });
+
+/** The values of an option, in order. */
+function valuesOf(argv: string[], option: string): string[] {
+  return argv.flatMap((word, i) => word === option ? [argv[i + 1]!] : []);
+}
+
+Deno.test("a recording's command line, word for word", () => {
+  assert.deepEqual(build(RECORD), [
+    "/usr/bin/qemu-system-x86_64",
+    ...["-name", "web", "-machine", "pc", "-accel", "tcg", "-cpu", "qemu64", "-smp", "1"],
+    ...["-m", "128", "-icount", "shift=3,rr=record,rrfile=/run/web.rr"],
+    ...["-rtc", "base=2026-01-31T12:00:00,clock=vm"],
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-kernel", "/images/vmlinuz", "-initrd", "/images/initrd"],
+    ...["-append", "console=ttyS0 panic=-1"],
+    ...["-drive", "file=/run/web.root.qcow2,format=qcow2,if=none,id=disk0"],
+    ...["-drive", "driver=blkreplay,image=disk0,if=none,id=disk0rr"],
+    ...["-device", "virtio-blk-pci,drive=disk0rr"],
+    ...["-netdev", "tap,id=n0,ifname=clrr1,script=no,downscript=no,vnet_hdr=off"],
+    "-device",
+    "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:01,romfile=,tx=timer,x-txtimer=1000",
+    ...["-object", "filter-replay,id=rr,netdev=n0"],
+    ...["-chardev", "socket,id=cap0,path=/run/web.cap,server=on,wait=off"],
+    ...["-object", "filter-mirror,id=cap,netdev=n0,queue=rx,outdev=cap0"],
+    ...["-serial", "pipe:/run/web.serial"],
+    ...["-chardev", "socket,id=qmp,path=/run/web.qmp,server=on,wait=off"],
+    ...["-mon", "chardev=qmp,mode=control"],
+    "-S",
+  ]);
+});
+
+Deno.test("recording and replay differ in rr, netdev and character devices only", () => {
+  for (const vm of [VM, { ...VM, serialInput: false, disks: [] }]) {
+    const paths = { ...PATHS, overlays: vm.disks.map(() => "/run/web.root.qcow2") };
+    const record = build(RECORD, vm, paths);
+    const replay = build(REPLAY, vm, paths);
+    assert.equal(record.length, replay.length);
+    const differing = record.flatMap((word, i) => word === replay[i] ? [] : [[word, replay[i]]]);
+    assert.deepEqual(differing, [
+      ["shift=3,rr=record,rrfile=/run/web.rr", "shift=3,rr=replay,rrfile=/run/web.rr"],
+      ["tap,id=n0,ifname=clrr1,script=no,downscript=no,vnet_hdr=off", "hubport,id=n0,hubid=0"],
+      ...(vm.serialInput ? [["pipe:/run/web.serial", "file:/rec/web.console"]] : []),
+    ]);
+  }
+});
+
+Deno.test("the capture stands behind filter-replay, or it is not there", () => {
+  for (const mode of [RECORD, REPLAY]) {
+    const filters = valuesOf(build(mode), "-object").map((object) => object.split(",")[0]);
+    assert.deepEqual(filters, ["filter-replay", "filter-mirror"]);
+  }
+  const bare = build({ kind: "replay", rrLog: "/run/web.rr" });
+  assert.deepEqual(valuesOf(bare, "-object"), ["filter-replay,id=rr,netdev=n0"]);
+});
+
+Deno.test("stock and plain runs: the same machine without our capture, and not paused", () => {
+  const rrLog = "/run/web.rr";
+  const record = build({ kind: "stock-record", tap: "clrr1", rrLog });
+  const replay = build({ kind: "stock-replay", rrLog });
+  const plain = build({ kind: "plain", tap: "clrr1" });
+  for (const argv of [record, replay, plain]) {
+    assert(!argv.includes("-S"));
+    assert(!argv.join(" ").includes("filter-mirror"));
+    assert.equal(valuesOf(argv, "-device").at(-1), valuesOf(build(RECORD), "-device").at(-1));
+  }
+  assert.deepEqual(valuesOf(plain, "-icount"), ["shift=3"]);
+  assert(!/filter-replay|blkreplay|rr=/.test(plain.join(" ")));
+  assert.deepEqual(valuesOf(record, "-object"), ["filter-replay,id=rr,netdev=n0"]);
+  assert.deepEqual(valuesOf(replay, "-netdev"), ["hubport,id=n0,hubid=0"]);
+  const paused = buildCommandLine(VM, { kind: "plain", tap: "t" }, PATHS, {
+    qemu: QEMU,
+    paused: true,
+  });
+  assert(paused.includes("-S"));
+});
+
+Deno.test("virtio-net's transmit timer only where QEMU needs it", () => {
+  const nicOf = (version: string, nic = VM.nic) =>
+    valuesOf(build(RECORD, { ...VM, nic }, PATHS, { ...QEMU, version }), "-device").at(-1)!;
+  assert.match(nicOf("9.0.4"), /tx=timer/);
+  assert.doesNotMatch(nicOf("9.1.0"), /tx=timer/);
+  assert.doesNotMatch(nicOf("10.0.0"), /tx=timer/);
+  assert.doesNotMatch(nicOf("7.2.22", "e1000"), /tx=timer/);
+});
+
+Deno.test("commas in paths do not become options", () => {
+  const paths = { ...PATHS, qmp: "/run/a,b/qmp", overlays: ["/run/a,b/disk"] };
+  const argv = build({ ...REPLAY, rrLog: "/run/a,b/rr", capture: "/run/a,b/cap" }, VM, paths);
+  assert.equal(valuesOf(argv, "-icount")[0], "shift=3,rr=replay,rrfile=/run/a,,b/rr");
+  assert.match(valuesOf(argv, "-drive")[0]!, /^file=\/run\/a,,b\/disk,/);
+  assert.match(valuesOf(argv, "-chardev")[0]!, /path=\/run\/a,,b\/cap,/);
+  assert.match(valuesOf(argv, "-chardev")[1]!, /path=\/run\/a,,b\/qmp,/);
+});
+
+Deno.test("a disk without overlay and serial input without FIFO are bugs", () => {
+  assert.throws(() => build(RECORD, VM, { ...PATHS, overlays: [] }), /1 disks, 0 overlays/);
+  const { serialInput: _, ...withoutFifo } = PATHS;
+  assert.throws(() => build(RECORD, VM, withoutFifo), /no FIFO/);
+  assert.deepEqual(valuesOf(build(REPLAY, VM, withoutFifo), "-serial"), ["file:/rec/web.console"]);
+});
+
+/** The least that QEMU loads as a Linux kernel: a boot sector with the header's magic number. */
+function emptyKernel(): Uint8Array {
+  const image = new Uint8Array(16 << 10);
+  image.set([0x55, 0xaa], 0x1fe);
+  image.set(new TextEncoder().encode("HdrS"), 0x202);
+  image[0x206] = 0x0c; // boot protocol 2.12
+  image[0x207] = 0x02;
+  return image;
+}
+
+Deno.test("the real QEMU accepts every mode's command line", async () => {
+  const qemu = await inspectQemu();
+  const ownNetwork = 'ip tuntap add dev clrr1 mode tap && ip link set clrr1 up && exec "$@"';
+  await withDirectory(async (directory) => {
+    await Deno.writeFile(`${directory}/vmlinuz`, emptyKernel());
+    await run(["qemu-img", "create", "-q", "-f", "raw", `${directory}/base.img`, "1M"]);
+    await run(["mkfifo", `${directory}/serial.in`, `${directory}/serial.out`]);
+    const { initrd: _, ...hardware } = { ...VM, kernel: `${directory}/vmlinuz` };
+    const paths = {
+      qmp: `${directory}/qmp`,
+      console: `${directory}/console`,
+      overlays: [`${directory}/disk.qcow2`],
+      serialInput: `${directory}/serial`,
+    };
+    const rrLog = `${directory}/rr`;
+    const capture = `${directory}/capture`;
+    const modes: [RunMode, string][] = [
+      [{ kind: "plain", tap: "clrr1" }, "none"],
+      [{ kind: "record", tap: "clrr1", rrLog, capture }, "record"],
+      [{ kind: "replay", rrLog, capture }, "play"],
+      [{ kind: "stock-record", tap: "clrr1", rrLog }, "record"],
+      [{ kind: "stock-replay", rrLog }, "play"],
+    ];
+    for (const [mode, replayMode] of modes) {
+      await createOverlay(`${directory}/base.img`, "raw", paths.overlays[0]!);
+      const process = await QemuProcess.start({
+        name: mode.kind,
+        argv: buildCommandLine(hardware, mode, paths, { qemu, paused: true }),
+        enter: ["unshare", "--net", "sh", "-c", ownNetwork, "sh"],
+        qmpPath: paths.qmp,
+        logPath: `${directory}/log`,
+      });
+      try {
+        assert.equal((await queryReplay(process.qmp)).mode, replayMode, mode.kind);
+        if (mode.kind === "record" || mode.kind === "replay") {
+          (await Deno.connect({ transport: "unix", path: capture })).close();
+        }
+      } finally {
+        await process.end(5_000);
+      }
+      const complaints = process.lastOutput.replace(/^.*hub 0 is not connected.*\n/m, "");
+      assert.equal(complaints, "", mode.kind);
+    }
+  });
+});

@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { run } from "../../host/command.ts";
+import { HostError } from "../../lib/errors.ts";
+import { withDirectory } from "./bare_vm.ts";
+import { createOverlay } from "./overlay.ts";
+
+Deno.test("an overlay takes the writes, its base none", async () => {
+  await withDirectory(async (directory) => {
+    const base = `${directory}/base, with comma.img`;
+    await Deno.writeFile(base, new Uint8Array(1 << 20).fill(0x5a));
+    const overlay = `${directory}/run.qcow2`;
+    await createOverlay(base, "raw", overlay);
+    await run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x11 4096 4096", overlay]);
+    await run(["qemu-io", "-f", "qcow2", "-c", "read -P 0x11 4096 4096", overlay]);
+    const after = await run(["qemu-io", "-f", "qcow2", "-c", "read -P 0x5a 0 4096", overlay]);
+    assert.doesNotMatch(after, /verification failed/);
+    assert((await Deno.readFile(base)).every((byte) => byte === 0x5a));
+  });
+});
+
+Deno.test("an overlay of an overlay keeps its format", async () => {
+  await withDirectory(async (directory) => {
+    await run(["qemu-img", "create", "-q", "-f", "qcow2", `${directory}/base`, "8M"]);
+    await createOverlay(`${directory}/base`, "qcow2", `${directory}/run`);
+    const info = JSON.parse(await run(["qemu-img", "info", "--output=json", `${directory}/run`]));
+    assert.equal(info["backing-filename-format"], "qcow2");
+    assert.equal(info["virtual-size"], 8 << 20);
+  });
+});
+
+Deno.test("a missing image is named", async () => {
+  await withDirectory(async (directory) => {
+    await assert.rejects(
+      createOverlay("/nonexistent/base.img", "raw", `${directory}/run`),
+      (error: unknown) => {
+        assert(error instanceof HostError);
+        assert.match(error.message, /Check the disk image \/nonexistent\/base\.img/);
+        return true;
+      },
+    );
+  });
+});

@@ -1,0 +1,101 @@
+/**
+ * The monitor commands that a recording and a replay need, with checked results.
+ *
+ * All of them work on a paused VM too. An instruction count is QEMU's `icount`.
+ */
+import { z } from "zod";
+import { ProtocolError } from "../../lib/errors.ts";
+import { type InstructionCount, instructionCount } from "../../lib/units.ts";
+import type { QmpClient } from "./client.ts";
+
+export type ReplayMode = "none" | "record" | "play";
+
+export interface ReplayState {
+  readonly mode: ReplayMode;
+  readonly icount: InstructionCount;
+}
+
+/** QAPI's `RunState`, of which these matter here: `running`, `paused`, `prelaunch`, `shutdown`. */
+export interface RunStatus {
+  readonly running: boolean;
+  readonly status: string;
+}
+
+/** A range of guest-physical memory: bytes `[address, address + size)`. */
+export interface MemoryRange {
+  readonly address: number;
+  readonly size: number;
+}
+
+const replayShape = z.object({ mode: z.enum(["none", "record", "play"]), icount: z.number() });
+const statusShape = z.object({ running: z.boolean(), status: z.string() });
+
+/** Pauses the VM; when it returns, the guest executes nothing any more. */
+export async function stop(qmp: QmpClient): Promise<void> {
+  await qmp.execute("stop");
+}
+
+/** Lets the VM run. */
+export async function cont(qmp: QmpClient): Promise<void> {
+  await qmp.execute("cont");
+}
+
+/** Ends QEMU in an orderly way: a recording's log gets its end. QEMU replies before it exits. */
+export async function quit(qmp: QmpClient, timeoutMs?: number): Promise<void> {
+  await qmp.execute("quit", {}, timeoutMs === undefined ? {} : { timeoutMs });
+}
+
+export async function queryStatus(qmp: QmpClient): Promise<RunStatus> {
+  return await qmp.execute("query-status", {}, { shape: statusShape });
+}
+
+/**
+ * Where a recording or replay stands. On a paused VM the count is exact.
+ * @throws {ProtocolError} where the count no longer fits a JSON number (2^53: months of guest time)
+ */
+export async function queryReplay(qmp: QmpClient): Promise<ReplayState> {
+  const { mode, icount } = await qmp.execute("query-replay", {}, { shape: replayShape });
+  if (!Number.isSafeInteger(icount)) {
+    throw new ProtocolError(`QMP: query-replay returned an inexact instruction count ${icount}`);
+  }
+  return { mode, icount: instructionCount(icount) };
+}
+
+/** Makes a replay pause at that count; there is one such break at a time. */
+export async function replayBreak(qmp: QmpClient, icount: InstructionCount): Promise<void> {
+  await qmp.execute("replay-break", { icount: Number(icount) });
+}
+
+export async function replayDeleteBreak(qmp: QmpClient): Promise<void> {
+  await qmp.execute("replay-delete-break");
+}
+
+/** The CPU's registers as the human monitor prints them, with plain line ends. */
+export async function registers(qmp: QmpClient): Promise<string> {
+  return (await qmp.hmp("info registers")).replaceAll("\r\n", "\n");
+}
+
+/**
+ * Writes each range of guest memory to a file of its own, `path.0`, `path.1` …, and returns their
+ * names. QEMU writes them: `path` is absolute. The VM must be paused, or the files are no one moment.
+ */
+export async function saveMemory(
+  qmp: QmpClient,
+  path: string,
+  ranges: readonly MemoryRange[],
+): Promise<string[]> {
+  const files: string[] = [];
+  for (const [i, { address, size }] of ranges.entries()) {
+    const filename = `${path}.${i}`;
+    // 128 MiB take about 0.1 s; a busy host gets a second for every 16 MiB.
+    const timeoutMs = 30_000 + Math.ceil(size / (16 << 20)) * 1_000;
+    await qmp.execute("pmemsave", { val: address, size, filename }, { timeoutMs });
+    files.push(filename);
+  }
+  return files;
+}
+
+/** Wakes a replay that sleeps out a timer although its next event is there: any command does. */
+export async function nudge(qmp: QmpClient, timeoutMs: number): Promise<void> {
+  await qmp.execute("query-name", {}, { timeoutMs });
+}
