@@ -2,6 +2,9 @@
  * Text typed into a VM's serial console while it is recorded. QEMU's `-serial pipe:BASE` opens the
  * FIFOs BASE.in and BASE.out; what the guest prints goes on to the console file. In a replay the
  * input comes out of the rr log, and QEMU writes the console file itself.
+ *
+ * Typing begins with the guest's first output: what comes before, the serial driver throws away when
+ * it sets the port up. The default guest arguments keep the kernel quiet, so that is init's.
  */
 import {
   closeFd,
@@ -21,6 +24,8 @@ export class SerialInput {
   readonly #console: Deno.FsFile;
   readonly #buffer = new Uint8Array(64 << 10);
   #rest: Uint8Array<ArrayBuffer>;
+  #listening = false;
+  #begun = false;
 
   /** Makes the FIFO pair at `base`, before QEMU is started with it. */
   constructor(base: string, console: string, text: string) {
@@ -32,15 +37,21 @@ export class SerialInput {
     this.#rest = new TextEncoder().encode(text);
   }
 
-  /** Types what fits and takes what the guest printed. */
+  /** Takes what the guest printed and types what fits. */
   move(): void {
-    if (this.#rest.length > 0) {
-      const n = writeFd(this.#input, this.#rest);
-      if (typeof n === "number") this.#rest = this.#rest.subarray(n);
-    }
+    this.#takeOutput();
+    if (!this.#begun || this.#rest.length === 0) return;
+    // One character a turn, as a person types: of more, QEMU 7.2's UART holds back what is behind its
+    // FIFO until something else arrives.
+    const n = writeFd(this.#input, this.#rest.subarray(0, 1));
+    if (typeof n === "number") this.#rest = this.#rest.subarray(n);
+  }
+
+  #takeOutput(): void {
     while (true) {
       const n = readFd(this.#output, this.#buffer);
       if (typeof n !== "number") return;
+      this.#begun = true;
       for (let part = this.#buffer.subarray(0, n); part.length > 0;) {
         part = part.subarray(this.#console.writeSync(part));
       }
@@ -48,7 +59,7 @@ export class SerialInput {
   }
 
   close(): void {
-    this.move();
+    this.#takeOutput();
     closeFd(this.#input);
     closeFd(this.#output);
     this.#console.close();
