@@ -24,7 +24,6 @@ export class SerialInput {
   readonly #console: Deno.FsFile;
   readonly #buffer = new Uint8Array(64 << 10);
   #rest: Uint8Array<ArrayBuffer>;
-  #listening = false;
   #begun = false;
 
   /** Makes the FIFO pair at `base`, before QEMU is started with it. */

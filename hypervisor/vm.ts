@@ -46,11 +46,6 @@ const END_GRACE_MS = 5_000;
 /** A QEMU that waits for its log answers its monitor only when the log goes on. */
 const NUDGE_TIMEOUT_MS = 24 * 3600_000;
 
-/** Interrupt Enable Register of COM1 and its bit for received data (PC16550D data sheet, 8.6). */
-const UART_IER_PORT = 0x3f9;
-const UART_IER_RDI = 1;
-const UART_LOOK_EVERY_MS = 200;
-
 const captureBuffer = new Uint8Array(1 << 20);
 
 function pathsOf(run: VmRun): VmPaths & { log: string; capture: string; messages: string } {
@@ -174,7 +169,6 @@ abstract class QemuVm implements VmPort {
 export class RecordedQemu extends QemuVm implements RecordedVm {
   readonly #log: LogReader;
   readonly #serial: SerialInput | undefined;
-  #waitsToType = false;
   #gone = false;
 
   /**
@@ -198,23 +192,6 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
       capture: this.paths.capture,
     };
     return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
-  }
-
-  override async resume(): Promise<void> {
-    await super.resume();
-    if (this.#serial === undefined || this.#waitsToType) return;
-    this.#waitsToType = true;
-    this.#typeOnceHeard(this.#serial).catch(() => {}); // QEMU has ended: nobody listens any more
-  }
-
-  /** The guest's driver takes interrupts for received data once its console has been opened. */
-  async #typeOnceHeard(serial: SerialInput): Promise<void> {
-    while (!this.#gone) {
-      const said = await this.process.qmp.hmp(`i /b 0x${UART_IER_PORT.toString(16)}`);
-      const enabled = Number(/= (0x[0-9a-f]+)/.exec(said)?.[1] ?? 0);
-      if ((enabled & UART_IER_RDI) !== 0) return serial.begin();
-      await new Promise((resolve) => setTimeout(resolve, UART_LOOK_EVERY_MS));
-    }
   }
 
   readLog(): Uint8Array | "again" | "closed" {
