@@ -1,0 +1,183 @@
+/**
+ * What is measured, and in which order: rounds that interleave ours with stock QEMU's, so that a
+ * machine that grows slower or busier meanwhile does so to both; then the codec; then verification,
+ * half of it with every core kept busy.
+ */
+import { run } from "../../host/command.ts";
+import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
+import { type CodecRun } from "./codec.ts";
+import { Commands, type Timed } from "./commands.ts";
+import {
+  type PeerCluster,
+  type PeerRun,
+  recordStock,
+  replayStock,
+  runPlain,
+  stockLog,
+} from "./peers.ts";
+
+const CODEC = new URL("codec.ts", import.meta.url).pathname;
+/** Rr log bytes that the codec gets. */
+const CODEC_BYTES = 200e6;
+
+/** How much is measured. */
+export interface Plan {
+  /** The cluster file. */
+  readonly spec: string;
+  readonly runs: number;
+  /** Replays compared with the recording, an even number: half of them with every core kept busy. */
+  readonly verifyRuns: number;
+  /** After this, stock QEMU's replay is given up. */
+  readonly replayBoundS: number;
+}
+
+/** Everything once. */
+export interface Round {
+  readonly plain: PeerRun;
+  readonly record: Timed<RecordReport>;
+  readonly replay: Timed<ReplayReport>;
+  readonly stockRecord: PeerRun;
+  /** Bytes of all VMs' rr files. */
+  readonly stockLogBytes: number;
+  readonly stockReplay: PeerRun;
+  /** Whether stock QEMU's replay came to its end and printed what its recording did. */
+  readonly stockEqual: boolean;
+}
+
+/** What a benchmark came to. */
+export interface Results {
+  readonly rounds: readonly Round[];
+  /** One run each a round. */
+  readonly codec: { readonly bare: readonly CodecRun[]; readonly hashed: readonly CodecRun[] };
+  readonly verify?: { readonly idle: VerifyReport; readonly busy: VerifyReport };
+}
+
+type Say = (line: string) => void;
+
+/**
+ * Measures `plan` with files below `scratch`.
+ * @throws {ClusterrrError} where a run breaks; the reason of `signal`
+ */
+export async function measure(
+  plan: Plan,
+  cluster: PeerCluster,
+  scratch: string,
+  say: Say,
+  signal: AbortSignal,
+): Promise<Results> {
+  const commands = new Commands(scratch, signal);
+  const rounds: Round[] = [];
+  for (let i = 0; i < plan.runs; i++) {
+    say(`round ${i + 1} of ${plan.runs}`);
+    rounds.push(await measureRound(i, plan, cluster, commands, scratch, say, signal));
+  }
+  const codec = { bare: [] as CodecRun[], hashed: [] as CodecRun[] };
+  for (let i = 0; i < plan.runs; i++) {
+    for (const kind of ["bare", "hashed"] as const) {
+      const run = await measureCodec(kind, plan, cluster, scratch);
+      codec[kind].push(run);
+      say(`  codec, ${kind.padEnd(8)} ${seconds(run.seconds)}`);
+      signal.throwIfAborted();
+    }
+  }
+  if (plan.verifyRuns === 0) return { rounds, codec };
+  const recording = recordingOf(scratch, plan.runs - 1);
+  const half = plan.verifyRuns / 2;
+  say(`verify: ${half} replays with nothing else of ours running`);
+  const idle = await commands.verify(recording, half);
+  say(`verify: ${half} replays with every core kept busy`);
+  const busy = await withBusyCores(() => commands.verify(recording, half));
+  return { rounds, codec, verify: { idle, busy } };
+}
+
+function recordingOf(scratch: string, round: number): string {
+  return `${scratch}/recording-${round}`;
+}
+
+function stockDirectoryOf(scratch: string, round: number): string {
+  return `${scratch}/stock-${round}`;
+}
+
+async function measureRound(
+  index: number,
+  plan: Plan,
+  cluster: PeerCluster,
+  commands: Commands,
+  scratch: string,
+  say: Say,
+  signal: AbortSignal,
+): Promise<Round> {
+  const round: { -readonly [K in keyof Round]?: Round[K] } = {};
+  const recording = recordingOf(scratch, index);
+  const stock = stockDirectoryOf(scratch, index);
+  const groups = [
+    async () => {
+      round.plain = await runPlain(cluster, signal);
+      say(`  plain           ${seconds(round.plain.runS)}`);
+    },
+    async () => {
+      round.record = await commands.record(plan.spec, recording);
+      say(`  record          ${seconds(round.record.report.recordS)}`);
+      round.replay = await commands.replay(recording);
+      say(`  replay          ${seconds(round.replay.report.replayS)}`);
+    },
+    async () => {
+      Deno.mkdirSync(stock);
+      round.stockRecord = await recordStock(cluster, stock, signal);
+      say(`  stock record    ${seconds(round.stockRecord.runS)}`);
+      round.stockLogBytes = cluster.spec.vms
+        .reduce((sum, vm) => sum + Deno.statSync(stockLog(stock, vm)).size, 0);
+      round.stockReplay = await replayStock(cluster, stock, plan.replayBoundS, signal);
+      round.stockEqual = consolesEqual(round.stockRecord, round.stockReplay);
+      const { runS, overBound, crash = "" } = round.stockReplay;
+      const late = overBound.length > 0 ? `not ended: ${overBound.join(", ")}` : crash;
+      say(`  stock replay    ${seconds(runS)}  ${late}`);
+    },
+  ];
+  // Whoever goes first meets another machine than whoever goes last: take turns.
+  for (let i = 0; i < groups.length; i++) await groups[(index + i) % groups.length]!();
+  return round as Round;
+}
+
+function consolesEqual(recorded: PeerRun, replayed: PeerRun): boolean {
+  return [...recorded.consoles].every(([name, text]) => replayed.consoles.get(name) === text);
+}
+
+async function measureCodec(
+  kind: "bare" | "hashed",
+  { runs }: Plan,
+  { spec }: PeerCluster,
+  scratch: string,
+): Promise<CodecRun> {
+  const logs = Array.from({ length: runs }, (_, round) => stockDirectoryOf(scratch, round))
+    .flatMap((directory) => spec.vms.map((vm) => stockLog(directory, vm)));
+  const directory = `${scratch}/codec`;
+  const argv = [Deno.execPath(), "run", "-A", CODEC, kind, directory, `${CODEC_BYTES}`, ...logs];
+  try {
+    return JSON.parse(await run(argv, { timeoutMs: 120_000 }));
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+/** Keeps every core busy while `work` goes on. */
+async function withBusyCores<T>(work: () => Promise<T>): Promise<T> {
+  const loops = Array.from(
+    { length: navigator.hardwareConcurrency },
+    () =>
+      new Deno.Command("setpriv", {
+        args: ["--pdeathsig", "KILL", "--", "sh", "-c", "while :; do :; done"],
+        stdin: "null",
+      }).spawn(),
+  );
+  try {
+    return await work();
+  } finally {
+    for (const loop of loops) loop.kill("SIGKILL");
+    await Promise.all(loops.map((loop) => loop.status));
+  }
+}
+
+function seconds(value: number): string {
+  return `${value.toFixed(2).padStart(7)} s`;
+}
