@@ -1,20 +1,22 @@
 /** Waits for all VMs of a replay at once: captured frames to read, room in a log's FIFO to write. */
-import { Epoll, EPOLLIN, EPOLLOUT, type Fd } from "../host/libc.ts";
+import { Epoll, EPOLLHUP, EPOLLIN, EPOLLOUT, type Fd } from "../host/libc.ts";
 import type { VmNumber } from "../lib/units.ts";
 import type { ReadinessPort } from "../lib/roles/ports.ts";
 
 /** One epoll instance for the descriptors of one host's replay. */
 export class Readiness implements ReadinessPort {
   readonly #epoll = new Epoll();
+  readonly #captures = new Set<Fd>();
   readonly #logs = new Map<VmNumber, { fd: Fd; wanted: boolean }>();
 
   /** Watches a VM's capture for frames. */
   addCapture(fd: Fd): void {
     this.#epoll.add(fd, EPOLLIN);
+    this.#captures.add(fd);
   }
 
   removeCapture(fd: Fd): void {
-    this.#epoll.remove(fd);
+    if (this.#captures.delete(fd)) this.#epoll.remove(fd);
   }
 
   /** Names the FIFO of a VM's log; it is watched only while room in it is wanted. */
@@ -37,7 +39,10 @@ export class Readiness implements ReadinessPort {
   }
 
   async wait(timeoutMs: number): Promise<void> {
-    await this.#epoll.wait(timeoutMs, () => {});
+    await this.#epoll.wait(timeoutMs, (fd, events) => {
+      // Its QEMU has gone: ready for ever, it would turn every later wait into none.
+      if ((events & EPOLLHUP) !== 0) this.removeCapture(fd);
+    });
   }
 
   close(): void {

@@ -11,7 +11,7 @@ import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
 import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
-import { InterruptedError } from "../lib/errors.ts";
+import { HostError, InterruptedError } from "../lib/errors.ts";
 import type {
   Progress,
   RecordOptions,
@@ -87,12 +87,14 @@ export async function record(
     timing: { recordS: 0 },
   };
   let sealed: Manifest;
+  let begun = false;
   try {
     await Deno.writeTextFile(`${directory}/cluster.yaml`, text);
-    sealed = await recordInto(directory, manifest, spec, table, options, progress, signal);
+    const begins = () => begun = true;
+    sealed = await recordInto(directory, manifest, spec, table, options, progress, signal, begins);
   } catch (error) {
-    // It failed before the VMs ran: there is nothing to keep.
-    await Deno.remove(directory, { recursive: true });
+    // Where it failed before the VMs ran, there is nothing to keep.
+    if (!begun) await Deno.remove(directory, { recursive: true });
     throw error;
   }
   const { id, name, endedBy, message, complete, timing } = sealed;
@@ -112,7 +114,10 @@ function stopIfInterrupted(signal: AbortSignal): void {
   if (signal.aborted) throw new InterruptedError("Interrupted before the recording began.");
 }
 
-/** Makes the run, records, seals the manifest. Throws only where the VMs never ran. */
+/**
+ * Makes the run, records, seals the manifest.
+ * @param begins called when the VMs are about to run: from then on there is something to keep
+ */
 async function recordInto(
   directory: string,
   manifest: Manifest,
@@ -121,6 +126,7 @@ async function recordInto(
   options: RecordOptions,
   progress: Progress,
   signal: AbortSignal,
+  begins: () => void,
 ): Promise<Manifest> {
   await using cleanup = new AsyncDisposableStack();
   const run = RunDirectory.create(`record ${directory}`);
@@ -185,6 +191,7 @@ async function recordInto(
     { checkEveryMs: options.digestEveryMs },
   );
 
+  begins();
   const startedAt = performance.now();
   const shown = showProgress(agent, logs, progress);
   const end = await coordinateRecording([agent], options.forMs, signal);
@@ -215,7 +222,10 @@ function showProgress(
   return setInterval(show, PROGRESS_EVERY_MS);
 }
 
-/** Closes every log and writes the final manifest. */
+/**
+ * Closes every log and writes the final manifest. Where the disk does not take that, the first one
+ * stays: the recording then reads as one that was cut off.
+ */
 function seal(
   directory: string,
   manifest: Manifest,
@@ -247,6 +257,16 @@ function seal(
     segments: [...totals].flatMap(([vm, { segments }]) => segments.map((s) => ({ vm, ...s }))),
     timing: { recordS },
   };
-  writeManifest(directory, sealed);
-  return sealed;
+  try {
+    writeManifest(directory, sealed);
+    return sealed;
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    return {
+      ...sealed,
+      endedBy: "failure",
+      message: sealed.message ?? error.message,
+      complete: false,
+    };
+  }
 }

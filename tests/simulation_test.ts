@@ -14,7 +14,7 @@ import {
   replayCluster,
 } from "./simulation/cluster.ts";
 import { Random } from "./simulation/random.ts";
-import { type Faults, NO_FAULTS } from "./simulation/recorded_world.ts";
+import { type Faults, NO_FAULTS, padFrame } from "./simulation/recorded_world.ts";
 import type { ReplayedSim } from "./simulation/replayed_world.ts";
 
 /** The recording pump sleeps between its turns: seeds at once use the time. */
@@ -85,7 +85,12 @@ function assertTrueReferences({ directory, world }: Recorded): { internal: numbe
       } else {
         internal++;
         const named = world.vms[item.source - 1]!.frames[item.number];
-        assert.equal(named?.toHex(), frame.toHex(), `frame ${item.number} of VM ${item.source}`);
+        assert.ok(named !== undefined);
+        assert.equal(
+          padFrame(named).toHex(),
+          frame.toHex(),
+          `frame ${item.number} of VM ${item.source}`,
+        );
       }
     }
   }
@@ -165,6 +170,13 @@ Deno.test("simulation: a VM whose log is cut off, and those that wait for it, en
     const victim = new Random(seed).below(4);
     const incident = atSomeStep((world) => world.vms[victim % world.vms.length]!.crash());
     const recorded = await recordCluster(seed, directory, NO_FAULTS, incident);
+    const crashed = recorded.totals.findIndex(({ complete }) => !complete);
+    if (crashed < 0) assert.deepEqual(recorded.end, { by: "poweroff" });
+    else {
+      assert.ok(recorded.end.by === "failure", `ended by ${recorded.end.by}`);
+      const name = recorded.world.vms[crashed]!.name;
+      assert.match(recorded.end.error.message, new RegExp(`VM ${name} was ended by SIGKILL`));
+    }
     const replayed = await replayCluster(seed, directory, recorded.world.vms.length);
     for (const [i, vm] of recorded.world.vms.entries()) {
       const { cutOff, framesMatched } = replayed.results[i]!;

@@ -9,7 +9,7 @@ const imageSchema = z.strictObject({
   /** Debian package whose first dependency is the kernel's image package. */
   kernel: z.string().default("linux-image-cloud-amd64"),
   /** Kernel modules to load at boot; what they need comes before them by itself. */
-  modules: z.array(z.string()).default(["virtio_pci", "virtio_net", "virtio_blk"]),
+  modules: z.array(z.string()).default(["vmxnet3", "virtio_pci", "virtio_blk"]),
   /** Debian packages whose programs the guest has, beside busybox. */
   packages: z.array(z.string()).default([]),
 });

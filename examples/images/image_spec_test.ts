@@ -4,7 +4,7 @@ import { parseImageSpec } from "./image_spec.ts";
 Deno.test("image.yaml: defaults", () => {
   const defaults = {
     kernel: "linux-image-cloud-amd64",
-    modules: ["virtio_pci", "virtio_net", "virtio_blk"],
+    modules: ["vmxnet3", "virtio_pci", "virtio_blk"],
     packages: [],
   };
   assert.deepEqual(parseImageSpec("i", ""), defaults);

@@ -25,7 +25,7 @@ export interface VmHardware {
   readonly cpu: string;
   /** An instruction takes `2^icountShift` ns of guest time. */
   readonly icountShift: number;
-  /** QEMU's device name, `virtio-net-pci`. */
+  /** QEMU's device name, `vmxnet3`. */
   readonly nic: string;
   readonly mac: string;
   readonly kernel: string;

@@ -82,7 +82,7 @@ Deno.test("cluster file: the least that is enough", () => {
       machine: "pc",
       cpu: "qemu64",
       icountShift: 3,
-      nic: "virtio-net-pci",
+      nic: "vmxnet3",
     },
     vms: [{
       number: 1,

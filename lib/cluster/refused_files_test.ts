@@ -265,7 +265,7 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
     "nic",
     top("profile: {nic: 'virtio-net-pci,x=1'}"),
     "2:16: profile.nic: expected a network " +
-    'card of QEMU such as virtio-net-pci, found "virtio-net-pci,x=1"',
+    'card of QEMU such as vmxnet3, found "virtio-net-pci,x=1"',
   ],
   [
     "guest arguments",

@@ -5,7 +5,13 @@
 import { dirname, extname, isAbsolute, resolve } from "node:path";
 import type { SpecProblem } from "../errors.ts";
 import { isUnicast, makeMac } from "./mac_address.ts";
-import { type ClusterFile, GUEST_ARGS_DEFAULT, shown, type VmEntry } from "./schema.ts";
+import {
+  type ClusterFile,
+  GUEST_ARGS_DEFAULT,
+  NIC_DEFAULT,
+  shown,
+  type VmEntry,
+} from "./schema.ts";
 import type { ClusterSpec, DiskSpec, MachineSpec, NetworkSpec, VmSpec } from "./spec.ts";
 import type { SpecPath, YamlSource } from "./yaml_source.ts";
 
@@ -79,7 +85,7 @@ export class Resolver {
       machine: profile.machine ?? "pc",
       cpu: profile.cpu ?? "qemu64",
       icountShift: profile.icountShift ?? 3,
-      nic: profile.nic ?? "virtio-net-pci",
+      nic: profile.nic ?? NIC_DEFAULT,
     };
   }
 

@@ -11,7 +11,7 @@
  * rr log ──frame──▶ match: the first queued delivery whose bytes are these
  * ```
  */
-import { createHash } from "node:crypto";
+import { hash as digest } from "node:crypto";
 import type { VmNumber } from "../units.ts";
 
 /** Bytes of a frame's SHA-256 that are kept: enough that two different frames never share them. */
@@ -22,7 +22,40 @@ export type FrameHash = string;
 
 /** The first bytes of a frame's SHA-256, as hex. */
 export function hashFrame(frame: Uint8Array): FrameHash {
-  return createHash("sha256").update(frame).digest("hex").slice(0, 2 * FRAME_HASH_BYTES);
+  return digest("sha256", frame, "hex").slice(0, 2 * FRAME_HASH_BYTES);
+}
+
+/** Without its checksum, an Ethernet frame has at least 60 bytes. */
+const ETHERNET_BYTES_MIN = 60;
+
+/**
+ * A frame as a VM's rr log has it. For most NICs QEMU pads a short frame from the tap with zeros before
+ * it logs it (net/tap.c, `net_peer_needs_padding`): it may be a shorter frame that was sent.
+ */
+class ReceivedFrame {
+  readonly #hashes = new Map<number, FrameHash>();
+
+  constructor(private readonly bytes: Uint8Array) {}
+
+  /** Its hash as a frame of `length` bytes; `undefined` where it cannot be one. */
+  hashAs(length: number): FrameHash | undefined {
+    if (length !== this.bytes.length && !this.#isPadded(length)) return undefined;
+    let hash = this.#hashes.get(length);
+    if (hash === undefined) {
+      this.#hashes.set(length, hash = hashFrame(this.bytes.subarray(0, length)));
+    }
+    return hash;
+  }
+
+  /** Whether it cannot be a shorter frame. */
+  get hasOneReading(): boolean {
+    return this.bytes.length !== ETHERNET_BYTES_MIN || this.bytes.at(-1) !== 0;
+  }
+
+  #isPadded(length: number): boolean {
+    return length < this.bytes.length && !this.hasOneReading &&
+      this.bytes.subarray(length).every((byte) => byte === 0);
+  }
 }
 
 /** A ring of what one VM sent: the last `capacity` frames, by send number. */
@@ -110,11 +143,13 @@ export interface SentLookup {
  *
  * Frames with the same bytes are sent again and again (ARP, heartbeats). Where the event of one was
  * lost, the next one in the queue fits as well, but its sender may have sent it only after hearing of
- * the first: a replay that waited for it would never go on. So from a loss on, until a frame whose
- * bytes are unique shows where the log stands, only unique frames become references.
+ * the first: a replay that waited for it would never go on. So from a loss on, only frames whose bytes
+ * are unique become references. Such a frame does not show where the log stands: its place in the
+ * queue rests on numbers that are too low where a tap refused frames of the sender.
  */
 export class Deliveries {
-  readonly #queue: Delivery[] = [];
+  /** `afterLoss`: the events of deliveries before this one were lost, or forgotten. */
+  readonly #queue: { delivery: Delivery; afterLoss: boolean }[] = [];
   #head = 0;
   #nextNumber = 0;
   #lastLamport = 0n;
@@ -132,36 +167,42 @@ export class Deliveries {
 
   /** @param number the recorder's number of this delivery; a gap stands for events that were lost */
   add(delivery: Delivery, number = this.#nextNumber): void {
-    if (number !== this.#nextNumber) this.#unsure = true;
+    this.#queue.push({ delivery, afterLoss: number !== this.#nextNumber });
     this.#nextNumber = number + 1;
-    this.#queue.push(delivery);
     if (this.waiting <= this.limit) return;
     this.#drop(1);
     this.skipped++;
-    this.#unsure = true;
+    this.#queue[this.#head]!.afterLoss = true;
   }
 
-  /** Finds the delivery that `length` bytes with `hash` are; everything before it counts as skipped. */
-  match(hash: FrameHash, length: number, sent: SentLookup): Match {
+  /** Finds the delivery that `frame` is; everything before it counts as skipped. */
+  match(frame: Uint8Array, sent: SentLookup): Match {
+    const received = new ReceivedFrame(frame);
     for (let i = this.#head; i < this.#queue.length; i++) {
-      const delivery = this.#queue[i]!;
-      if (delivery.length !== length) continue;
-      const { source, sendNumber, lamport } = delivery;
+      const { delivery, afterLoss } = this.#queue[i]!;
+      this.#unsure ||= afterLoss || i > this.#head;
+      const { source, sendNumber } = delivery;
+      const hash = received.hashAs(delivery.length);
+      if (hash === undefined) continue;
       if (source !== 0 && sent.hashOf(source, sendNumber) !== hash) continue;
-      const skipped = i - this.#head;
-      this.skipped += skipped;
-      this.#drop(skipped + 1);
-      this.#lastLamport = lamport;
-      if (skipped > 0) this.#unsure = true;
+      this.skipped += i - this.#head;
+      this.#drop(i - this.#head + 1);
+      const lamport = this.#goOn(delivery.lamport);
       if (source === 0) return { kind: "external", lamport };
-      if (this.#unsure && !sent.isUnique(source, hash)) return { kind: "unmatched", lamport };
-      this.#unsure = false;
+      if (this.#unsure && !(received.hasOneReading && sent.isUnique(source, hash))) {
+        return { kind: "unmatched", lamport };
+      }
       return { kind: "internal", source, sendNumber, lamport };
     }
     // Its event was lost. The clock went on by at least one; more is not known.
     this.#unsure = true;
-    this.#lastLamport += 1n;
-    return { kind: "unmatched", lamport: this.#lastLamport };
+    return { kind: "unmatched", lamport: this.#goOn(0n) };
+  }
+
+  /** The receiver's clock never stands still, also where some of its times are guesses. */
+  #goOn(lamport: bigint): bigint {
+    const next = this.#lastLamport + 1n;
+    return this.#lastLamport = lamport > next ? lamport : next;
   }
 
   #drop(count: number): void {
@@ -189,9 +230,11 @@ export class SendJoin {
 
   /**
    * The capture's number of the recorder's frame `sendNumber`: the same unless the tap refused some.
-   * It may come out too low, never too high: what is named by it was not sent later.
+   * It may come out too low, never too high: what is named by it was not sent later. -1 where the frame
+   * is no longer remembered.
    */
   captureNumber(sendNumber: number): number {
+    if (sendNumber < this.#drifts[0]!.from) return -1;
     let i = this.#drifts.length - 1;
     while (i > 0 && this.#drifts[i]!.from > sendNumber) i--;
     return sendNumber + this.#drifts[i]!.frames;
@@ -229,8 +272,10 @@ export class SendJoin {
 
   #find(sendNumber: number, length: number): number | undefined {
     const REFUSED_IN_A_ROW_MAX = 64;
+    const first = this.captureNumber(sendNumber);
+    if (first < this.sent.count - this.sent.capacity) return undefined; // forgotten meanwhile
     for (let skip = 0; skip < REFUSED_IN_A_ROW_MAX; skip++) {
-      const at = this.captureNumber(sendNumber) + skip;
+      const at = first + skip;
       if (at >= this.sent.count) return undefined;
       if (this.sent.lengthOf(at) === length) {
         if (skip > 0) this.#drift(sendNumber, at - sendNumber);
@@ -244,6 +289,9 @@ export class SendJoin {
   #drift(from: number, frames: number): void {
     this.#drifts.push({ from, frames });
     const oldest = this.sent.count - this.sent.capacity;
-    while (this.#drifts[1]!.from + this.#drifts[0]!.frames <= oldest) this.#drifts.shift();
+    while (this.#drifts.length > 1) {
+      if (this.#drifts[1]!.from + this.#drifts[0]!.frames > oldest) return;
+      this.#drifts.shift();
+    }
   }
 }

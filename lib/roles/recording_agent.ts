@@ -132,7 +132,7 @@ class RecordedStream implements LogSink {
   }
 
   frame(header: Uint8Array, payload: Uint8Array, _icount: number): void {
-    const match = this.deliveries.match(hashFrame(payload), payload.length, this.lookup);
+    const match = this.deliveries.match(payload, this.lookup);
     if (match.kind === "internal") {
       this.framesInternal++;
       const number = this.captureNumber(match.source, match.sendNumber);

@@ -43,10 +43,11 @@ export async function coordinateRecording(
 ): Promise<RecordingEnd> {
   const all = (work: (agent: RecordingAgentPort) => Promise<void> | void) =>
     Promise.all(agents.map(work));
-  await all((agent) => agent.arm());
   let timer: ReturnType<typeof setTimeout> | undefined;
   let onInterrupt: () => void = () => {};
   try {
+    await all((agent) => agent.arm());
+    const crash = Promise.race(agents.map((agent) => agent.crashed().then(crashOf)));
     await all((agent) => agent.run());
     const end = await Promise.race<RecordingEnd>([
       all((agent) => agent.finished).then(() => ({ by: "poweroff" })),
@@ -58,13 +59,15 @@ export async function coordinateRecording(
         interrupt.addEventListener("abort", onInterrupt, { once: true });
         if (interrupt.aborted) onInterrupt();
       }),
-      ...agents.map((agent) => agent.crashed().then(crashOf)),
+      crash,
     ]);
     if (end.by !== "poweroff") await all((agent) => agent.quiesce());
     await all((agent) => agent.seal());
-    return end;
+    if (end.by !== "poweroff") return end;
+    // The log of a VM that crashed closes before its process is reaped: now it has been.
+    return await Promise.race([crash, nextTurn().then(() => end)]);
   } catch (error) {
-    await all((agent) => agent.abort());
+    await Promise.allSettled(agents.map((agent) => agent.abort())); // what failed first is reported
     const failure = error instanceof ClusterrrError
       ? error
       : new ClusterrrError(`Recording failed: ${messageOf(error)}`, { cause: error });
@@ -73,6 +76,11 @@ export async function coordinateRecording(
     clearTimeout(timer);
     interrupt.removeEventListener("abort", onInterrupt);
   }
+}
+
+/** Lets everything that is settled be heard first. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 function crashOf(

@@ -38,6 +38,8 @@ export class ReplayFeed {
   #pieces: Piece[] = [];
   #next = 0;
   #offset = 0;
+  /** The frame the stream stands at, once it is there; held no longer than it takes to write it. */
+  #frame: Uint8Array | undefined;
   #state: FeedState = "full";
   #bytesFed = 0;
 
@@ -73,22 +75,32 @@ export class ReplayFeed {
         this.#next = 0;
         continue;
       }
-      if (piece.kind === "frame") {
-        const frame = this.takeFrame(piece.source, piece.sendNumber);
+      let bytes: Uint8Array;
+      if (piece.kind === "bytes") bytes = piece.bytes;
+      else {
+        const frame = this.#frame ?? this.takeFrame(piece.source, piece.sendNumber);
         if (frame === undefined) return this.#state = "waiting";
-        this.#pieces[this.#next] = { kind: "bytes", bytes: frame };
-        continue;
+        bytes = this.#frame = padded(frame, piece.length);
       }
-      const went = this.write(piece.bytes.subarray(this.#offset));
+      const went = this.write(bytes.subarray(this.#offset));
       if (went === "closed") return this.#state = "closed";
       if (went === "again") return this.#state = "full";
       this.#bytesFed += went;
       this.#offset += went;
-      if (this.#offset === piece.bytes.length) {
+      if (this.#offset === bytes.length) {
         this.#offset = 0;
+        this.#frame = undefined;
         this.#next++;
       }
     }
     return this.#state;
   }
+}
+
+/** QEMU pads short frames with zeros before it logs them, for NICs that need it. */
+function padded(frame: Uint8Array, length: number): Uint8Array {
+  if (frame.length >= length) return frame;
+  const whole = new Uint8Array(length);
+  whole.set(frame);
+  return whole;
 }

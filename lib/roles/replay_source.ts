@@ -3,7 +3,7 @@
  * many sends there are, where the checks stand), then turned piece by piece into the rr log.
  */
 import type { VmNumber } from "../units.ts";
-import type { CheckPoint, HybridVisitor } from "../recording/hybrid_log.ts";
+import type { CheckPoint, HybridBlock, HybridVisitor } from "../recording/hybrid_log.ts";
 import type { Piece } from "./replay_feed.ts";
 import type { RecordedSend, ReplaySource } from "./replaying_agent.ts";
 
@@ -11,6 +11,8 @@ import type { RecordedSend, ReplaySource } from "./replaying_agent.ts";
 export interface LogBlocks {
   /** Visits the items of the next block; `false` at the end. */
   nextBlock(visitor: HybridVisitor): boolean;
+  /** The block that was visited last. */
+  readonly block: Pick<HybridBlock, "firstIcount"> | undefined;
 }
 
 /** What has to be known of a log before its replay starts. */
@@ -23,6 +25,7 @@ export interface LogCensus {
   /** In rising order of instruction counts. */
   readonly checks: CheckPoint[];
   readonly complete: boolean;
+  /** Instructions at the end; where the end was cut off, those before the last whole block. */
   readonly icount: number;
 }
 
@@ -33,7 +36,7 @@ export function takeCensus(blocks: LogBlocks): LogCensus {
   let sends = 0;
   let bytes = 0;
   let complete = false;
-  let icount = 0;
+  let icount: number | undefined;
   const visitor: HybridVisitor = {
     events: (events) => bytes += events.length,
     reference(header, source, sendNumber) {
@@ -52,6 +55,7 @@ export function takeCensus(blocks: LogBlocks): LogCensus {
   };
   while (blocks.nextBlock(visitor));
   checks.sort((a, b) => a.icount - b.icount);
+  icount ??= blocks.block?.firstIcount ?? 0;
   return { uses, sends, bytes, checks, complete, icount };
 }
 
@@ -98,7 +102,7 @@ export class HybridSource implements ReplaySource {
    */
   constructor(
     private readonly blocks: LogBlocks,
-    private readonly census: LogCensus,
+    census: LogCensus,
     private readonly preamble: Uint8Array,
     private readonly ending: Uint8Array,
   ) {
@@ -108,7 +112,7 @@ export class HybridSource implements ReplaySource {
   }
 
   get icountNear(): number {
-    return this.census.icount;
+    return this.blocks.block?.firstIcount ?? 0;
   }
 
   pieces = (): Piece[] | undefined => {

@@ -102,8 +102,7 @@ async function bench(options: Options, terminal: Terminal, signal: AbortSignal):
       `QEMU ${qemu.version}, Linux ${host.kernel}, ${host.cores} × ${host.cpu}\n` +
       `${describeNoise(results, loadBefore)}\n\n` +
       renderReport(rows, paint(terminal.outColor)) +
-      "\nThe codec holds one read (1 MiB), one block (512 KiB before compression) and one event; " +
-      "Deno's hash objects, native memory, wait for its garbage collector.\n" +
+      "\nThe codec holds one read (1 MiB), one block (512 KiB before compression) and one event.\n" +
       "A recorder event that is lost shows as an internal frame stored whole.\n",
   );
   if (options.json !== undefined) {

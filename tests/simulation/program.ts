@@ -43,9 +43,10 @@ export class Program {
     const frame = new Uint8Array(random.pick(LENGTHS));
     frame[0] = random.chance(25) ? 255 : random.pick(this.vms);
     frame[1] = this.vm;
-    // A third are the same again and again, as requests that are repeated are.
-    if (random.chance(33)) return frame;
-    for (let i = 2; i < frame.length; i++) frame[i] = random.below(256);
+    // A third are the same again and again, as requests that are repeated are. None ends in zeros:
+    // it would be equal to a shorter one that is padded.
+    if (random.chance(33)) return frame.fill(0x5a, 2);
+    for (let i = 2; i < frame.length; i++) frame[i] = 1 + random.below(255);
     return frame;
   }
 }

@@ -35,6 +35,7 @@ export const NO_FAULTS: Faults = {
 };
 
 const STEPS_AT_ONCE_MAX = 6;
+const ETHERNET_BYTES_MIN = 60;
 
 interface Travelling {
   readonly to: RecordedSim;
@@ -109,7 +110,8 @@ export class RecordedSim implements RecordedVm {
   }
 
   #receive(): void {
-    const { source, frame } = this.tapQueue.shift()!;
+    const { source, frame: sent } = this.tapQueue.shift()!;
+    const frame = padFrame(sent);
     this.received.push({ source, frame });
     this.program.receive(frame);
     this.#write(encode(NET, { type: "frame", id: 0, flags: 0, payload: frame }));
@@ -135,10 +137,11 @@ export class RecordedSim implements RecordedVm {
     this.#over({ code: 0, signal: null, stderr: "" });
   }
 
-  #over(end: VmEnd): void {
+  #over(end: VmEnd, reapedAfterMs = 0): void {
     this.#end = end;
     this.running = false;
-    this.#setEnd(end);
+    if (reapedAfterMs === 0) this.#setEnd(end);
+    else setTimeout(() => this.#setEnd(end), reapedAfterMs);
   }
 
   /** The process is killed: what stdio held back is lost, perhaps in the middle of an event. */
@@ -146,7 +149,8 @@ export class RecordedSim implements RecordedVm {
     if (this.isOver) return;
     const held = this.#stdio.splice(0).flatMap((bytes) => [...bytes]);
     this.#pipe.push(Uint8Array.from(held.slice(0, this.world.random.below(held.length + 1))));
-    this.#over({ code: null, signal: "SIGKILL", stderr: "" });
+    // Its log closes at once; that it has gone is known some time later.
+    this.#over({ code: null, signal: "SIGKILL", stderr: "" }, this.world.random.below(15));
   }
 
   readLog(): Uint8Array | "again" | "closed" {
@@ -190,6 +194,14 @@ export class RecordedSim implements RecordedVm {
   state(): Promise<MachineState> {
     throw new Error("the simulation has no states");
   }
+}
+
+/** As QEMU does for most NICs, before the frame is logged. */
+export function padFrame(frame: Uint8Array): Uint8Array {
+  if (frame.length >= ETHERNET_BYTES_MIN) return frame;
+  const padded = new Uint8Array(ETHERNET_BYTES_MIN);
+  padded.set(frame);
+  return padded;
 }
 
 /** The cluster. */
@@ -242,7 +254,7 @@ export class RecordedWorld implements RecorderPort {
   #external(to: RecordedSim): void {
     const frame = new Uint8Array(this.random.pick([20, 42, 60]));
     frame[1] = 254;
-    for (let i = 2; i < frame.length; i++) frame[i] = this.random.below(256);
+    for (let i = 2; i < frame.length; i++) frame[i] = 1 + this.random.below(255);
     this.#travelling.push({ to, frame, source: 0, sendNumber: -1, stamp: 0n });
   }
 
