@@ -48,6 +48,8 @@ interface Faults {
   readonly droppedTo: number;
 }
 
+const NO_FAULTS: Faults = { refused: false, lostSend: false, lostTo: 0, droppedTo: 0 };
+
 /** A frame that went through the log of a VM: the truth, and what the matcher made of it. */
 interface Received {
   readonly vm: number;
