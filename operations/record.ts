@@ -97,7 +97,7 @@ export async function record(
     if (!begun) await Deno.remove(directory, { recursive: true });
     throw error;
   }
-  const { id, name, endedBy, message, complete, timing } = sealed;
+  const { id, name, endedBy, message, complete, timing, recorder } = sealed;
   return {
     id,
     name,
@@ -106,6 +106,7 @@ export async function record(
     ...(message === undefined ? {} : { message }),
     complete,
     recordS: timing.recordS,
+    ...(recorder === undefined ? {} : { recorder }),
     vms: sealed.vms.map(totalsOf),
   };
 }
@@ -198,7 +199,17 @@ async function recordInto(
   clearInterval(shown);
   const recordS = (performance.now() - startedAt) / 1000;
   progress.show({ phase: "sealing", vms: [] });
-  return seal(directory, manifest, agent, logs, end, recordS);
+  const counters = recorder.counters();
+  const counted: Manifest["recorder"] = {
+    framesSent: Number(counters.sent),
+    framesDelivered: Number(counters.delivered),
+    lostEvents: Number(counters.lostSends + counters.lostReceives),
+    droppedFrames: agent.skippedDeliveries,
+  };
+  if (counted.lostEvents > 0) {
+    progress.note(`The recorder lost ${counted.lostEvents} events; their frames are stored whole.`);
+  }
+  return seal(directory, { ...manifest, recorder: counted }, agent, logs, end, recordS);
 }
 
 /** Keeps showing what is recorded; returns the timer. */

@@ -4,6 +4,7 @@
  * (field names included: they are a promise to scripts).
  */
 import type { Divergence } from "../errors.ts";
+import type { Manifest } from "../recording/manifest.ts";
 
 /** The work behind the commands that touch VMs or the host. */
 export interface Operations {
@@ -82,6 +83,8 @@ export interface RecordReport {
   /** Whether every VM's log was closed. */
   readonly complete: boolean;
   readonly recordS: number;
+  /** What the recorder in the kernel counted: nothing is lost silently. */
+  readonly recorder?: Manifest["recorder"];
   readonly vms: readonly VmTotals[];
 }
 

@@ -69,6 +69,7 @@ function jsonOf(manifest: Manifest, directory: string, entry: CatalogEntry | und
     message: manifest.message ?? null,
     recordS: manifest.timing.recordS,
     host: manifest.host,
+    recorder: manifest.recorder ?? null,
     vms: manifest.vms.map((vm) => ({
       ...totalsOf(vm),
       qemu: vm.qemu.version,

@@ -84,6 +84,15 @@ export const manifestSchema = z.object({
     sha256,
   })),
   timing: z.object({ recordS: z.number().nonnegative() }),
+  /** What the recorder counted, once the recording is sealed. */
+  recorder: z.object({
+    framesSent: count,
+    framesDelivered: count,
+    /** Events that found the recorder's ring full: their frames passed, and are stored whole. */
+    lostEvents: count,
+    /** Deliveries that no VM's log showed: frames that a full tap queue dropped. */
+    droppedFrames: count,
+  }).optional(),
 }).superRefine((manifest, context) => {
   const issue = (path: PropertyKey[], message: string) =>
     context.addIssue({ code: "custom", path, message });
