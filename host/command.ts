@@ -31,14 +31,23 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
     if (!(cause instanceof Deno.errors.NotFound)) throw cause;
     throw new HostError(argv.join(" "), 127, "no such program", options.advice, { cause });
   }
-  if (options.stdin !== undefined) {
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(options.stdin));
-    await writer.close();
-  }
-  const { code, stdout, stderr } = await child.output();
+  // Read while it is written to: either pipe may fill up.
+  const output = child.output();
+  if (options.stdin !== undefined) await writeAll(child.stdin, options.stdin);
+  const { code, stdout, stderr } = await output;
   if (code !== 0) {
     throw new HostError(argv.join(" "), code, new TextDecoder().decode(stderr), options.advice);
   }
   return new TextDecoder().decode(stdout);
+}
+
+/** Writes `text` and ends the stream. A command that ends without reading it says why on stderr. */
+async function writeAll(stream: WritableStream<Uint8Array>, text: string): Promise<void> {
+  const writer = stream.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(text));
+    await writer.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
 }

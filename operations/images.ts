@@ -6,10 +6,28 @@ import type { ManifestVm } from "../lib/recording/manifest.ts";
 
 type Image = ManifestVm["images"][number];
 
-/** Files that several VMs boot from are read once. */
-const hashed = new Map<string, Promise<{ sha256: string; bytes: number }>>();
+interface Digest {
+  readonly sha256: string;
+  readonly bytes: number;
+}
 
-async function hashFile(path: string): Promise<{ sha256: string; bytes: number }> {
+/** Files that several VMs boot from are read once: by inode, length and time of the last change. */
+const hashed = new Map<string, Promise<Digest>>();
+
+async function digestOf(path: string): Promise<Digest> {
+  const { dev, ino, size, mtime } = await Deno.stat(path);
+  const file = [dev, ino, size, mtime?.getTime()].join(" ");
+  let digest = hashed.get(file);
+  if (digest === undefined) hashed.set(file, digest = hashFile(path));
+  try {
+    return await digest;
+  } catch (error) {
+    hashed.delete(file);
+    throw error;
+  }
+}
+
+async function hashFile(path: string): Promise<Digest> {
   const hash = createHash("sha256");
   const portion = new Uint8Array(1 << 20);
   let bytes = 0;
@@ -28,11 +46,9 @@ export async function hashImages(vm: VmSpec): Promise<Image[]> {
     ...(vm.initrd === undefined ? [] : [{ role: "initrd" as const, path: vm.initrd }]),
     ...vm.disks.map((disk) => ({ role: "disk" as const, path: disk.image })),
   ];
-  return await Promise.all(files.map(async ({ role, path }) => {
-    let digest = hashed.get(path);
-    if (digest === undefined) hashed.set(path, digest = hashFile(path));
-    return { role, path, ...await digest };
-  }));
+  return await Promise.all(
+    files.map(async ({ role, path }) => ({ role, path, ...await digestOf(path) })),
+  );
 }
 
 /**
@@ -44,13 +60,10 @@ export async function compareImages(vms: readonly ManifestVm[]): Promise<string[
   const differences: string[] = [];
   for (const vm of vms) {
     for (const image of vm.images) {
-      let digest = hashed.get(image.path);
-      if (digest === undefined) hashed.set(image.path, digest = hashFile(image.path));
-      let now: { sha256: string };
+      let now: Digest;
       try {
-        now = await digest;
+        now = await digestOf(image.path);
       } catch (cause) {
-        hashed.delete(image.path);
         throw new ClusterrrError(
           `The ${image.role} of VM ${vm.name} is missing: ${image.path}. Put the file with SHA-256 ` +
             `${image.sha256} back there.`,

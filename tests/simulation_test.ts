@@ -99,7 +99,7 @@ function assertTrueReferences({ directory, world }: Recorded): { internal: numbe
 
 Deno.test("simulation: whatever the network did, replays are identical and nothing is stored twice", async () => {
   let internal = 0;
-  await forSeeds(250, async (seed, directory) => {
+  await forSeeds(150, async (seed, directory) => {
     const recorded = await recordCluster(seed, directory, NO_FAULTS);
     assert.deepEqual(recorded.end, { by: "poweroff" });
     assertTrueReferences(recorded);
@@ -123,13 +123,13 @@ Deno.test("simulation: whatever the network did, replays are identical and nothi
       }
     }
   });
-  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(internal > 5000, `${internal}`);
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(internal > 3000, `${internal}`);
 });
 
 Deno.test("simulation: lost events, refused sends and full taps cost bytes, never the replay", async () => {
   let internal = 0;
   let whole = 0;
-  await forSeeds(200, async (seed, directory) => {
+  await forSeeds(150, async (seed, directory) => {
     const recorded = await recordCluster(seed, directory, FAULTY);
     const found = assertTrueReferences(recorded);
     internal += found.internal;
@@ -144,7 +144,7 @@ Deno.test("simulation: lost events, refused sends and full taps cost bytes, neve
 /** At a random step of a random VM's run. */
 function atSomeStep(what: (world: Parameters<Incident>[0], interrupt: AbortController) => void) {
   return ((world, interrupt, random) => {
-    const at = random.below(300);
+    const at = random.below(70 * world.vms.length);
     world.beforeStep = (steps) => {
       if (steps === at) what(world, interrupt);
     };
@@ -167,8 +167,7 @@ Deno.test("simulation: a recording that was interrupted is complete and replays 
 Deno.test("simulation: a VM whose log is cut off, and those that wait for it, end with cutOff", async () => {
   let cut = 0;
   await forSeeds(150, async (seed, directory) => {
-    const victim = new Random(seed).below(4);
-    const incident = atSomeStep((world) => world.vms[victim % world.vms.length]!.crash());
+    const incident = atSomeStep(({ vms, random }) => random.pick(vms).crash());
     const recorded = await recordCluster(seed, directory, NO_FAULTS, incident);
     const crashed = recorded.totals.findIndex(({ complete }) => !complete);
     if (crashed < 0) assert.deepEqual(recorded.end, { by: "poweroff" });

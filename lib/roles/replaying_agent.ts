@@ -111,6 +111,14 @@ class ReplayedStream {
     return idle;
   }
 
+  /**
+   * Whether QEMU has taken all there is of a log that was cut off. Where that was between two events
+   * of one step, such as an instruction and the character it writes, QEMU misses the second and ends.
+   */
+  ranOut(): boolean {
+    return !this.source.complete && this.feed.state === "done" && this.vm.unreadLog() === 0;
+  }
+
   /** Whether QEMU has taken anything of its log since the last call. */
   moved(): boolean {
     const unread = this.vm.unreadLog();
@@ -208,9 +216,8 @@ export class ReplayingAgent {
   }
 
   #pumpFeed(stream: ReplayedStream): void {
-    const before = stream.feed.state;
     const state = stream.feed.pump();
-    if (state !== before) this.readiness.wantWrite(stream.vm.number, state === "full");
+    this.readiness.wantWrite(stream.vm.number, state === "full");
   }
 
   async #takeFrames(stream: ReplayedStream): Promise<boolean> {
@@ -259,6 +266,10 @@ export class ReplayingAgent {
     this.touch();
     const end = stream.end!;
     if (stream.cutOff !== undefined) return;
+    if (end.code !== 0 && end.signal === null && stream.ranOut()) {
+      stream.cutOff = "its log is cut off there";
+      return;
+    }
     if (end.code !== 0) {
       await this.#diverge(stream, {
         sendNumber: null,

@@ -148,7 +148,8 @@ export class RecordedSim implements RecordedVm {
   crash(): void {
     if (this.isOver) return;
     const held = this.#stdio.splice(0).flatMap((bytes) => [...bytes]);
-    this.#pipe.push(Uint8Array.from(held.slice(0, this.world.random.below(held.length + 1))));
+    const kept = this.world.random.below(held.length + 1);
+    if (kept > 0) this.#pipe.push(Uint8Array.from(held.slice(0, kept)));
     // Its log closes at once; that it has gone is known some time later.
     this.#over({ code: null, signal: "SIGKILL", stderr: "" }, this.world.random.below(15));
   }
