@@ -1,0 +1,223 @@
+/**
+ * What is left when something dies in the middle: clusterrr itself, a QEMU, or the disk's last free
+ * block. Whatever had been recorded by then can be shown and replayed, and the host can be cleaned.
+ */
+import assert from "node:assert/strict";
+import { run } from "../host/command.ts";
+import { decodeEvents } from "../hypervisor/rr_log/events.ts";
+import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
+import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
+import { HybridLogWriter } from "../lib/recording/hybrid_log_writer.ts";
+import { readManifest, vmDirectory, writeManifest } from "../lib/recording/manifest.ts";
+import {
+  copyDirectory,
+  once,
+  sleep,
+  testBed,
+  type TestVm,
+  type Tool,
+} from "./end_to_end_fixture.ts";
+import { qemuProcesses } from "./leftovers.ts";
+
+const bed = testBed();
+
+const NAMES = ["left", "right"];
+const CHATTER: readonly TestVm[] = [
+  { name: "left", role: "chatter", host: 1, peers: [2] },
+  { name: "right", role: "chatter", host: 2, peers: [1] },
+];
+/** Longer than the recorder keeps items before it writes them to the disk. */
+const FLUSHED_MS = 1_500;
+
+/** Starts to record two guests that never end, and waits until what they say is on the disk. */
+async function recordChatter(name: string, directory: string): Promise<Tool> {
+  const spec = await bed.cluster(name, CHATTER);
+  const recording = bed.start(["record", spec, "--out", directory, "--digest-every", "0"]);
+  await bed.consolesShow(recording, directory, NAMES, "bytes from");
+  await sleep(FLUSHED_MS);
+  return recording;
+}
+
+interface ShownReplay {
+  ok: boolean;
+  incomplete?: string;
+  vms: { name: string; framesMatched: number; consoleEqual: boolean }[];
+}
+
+/** Replays a recording that was cut off; its frames must be those of a conversation. */
+async function replayCut(directory: string): Promise<ShownReplay> {
+  const replayed: ShownReplay = await bed.json(["replay", directory]);
+  assert.equal(replayed.ok, true);
+  for (const { name, framesMatched, consoleEqual } of replayed.vms) {
+    assert.ok(framesMatched >= 2, `${name}: ${framesMatched} frames`);
+    assert.equal(consoleEqual, true);
+  }
+  return replayed;
+}
+
+/** Waits until no QEMU of the run is left. */
+async function expectQemusGone(run: string, withinMs: number): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  const left = () => qemuProcesses().filter((qemu) => qemu.run === run);
+  while (left().length > 0 && performance.now() < deadline) await sleep(20);
+  assert.deepEqual(left(), [], `QEMUs after ${withinMs} ms`);
+}
+
+bed.test("record killed: QEMUs end with it, clean removes the rest, it replays", 120, async () => {
+  const directory = bed.path("killed");
+  const recording = await recordChatter("killed", directory);
+  const qemus = recording.qemus();
+  const run = recording.runDirectory.split("/").at(-1)!;
+  assert.deepEqual(qemus.map(({ vm }) => vm).sort(), NAMES);
+  recording.signal("SIGKILL");
+  assert.equal((await recording.ended).status, 128 + 9);
+  await expectQemusGone(run, 2_000);
+
+  const removed: string[] = await bed.json(["clean"]);
+  const expected = [
+    `directory /run/clusterrr/${run}`,
+    `directory /dev/shm/clusterrr-${run}`,
+    `bpf pins /sys/fs/bpf/clrr-${run}`,
+    `netns clrr-${run}`,
+    `link clrr${run}`,
+  ];
+  for (const what of expected) assert.ok(removed.includes(what), `${what} not in ${removed}`);
+  const again: string[] = await bed.json(["clean"]);
+  assert.deepEqual(again.filter((line) => line.includes(run)), []);
+
+  const shown = await bed.json(["show", directory]);
+  assert.deepEqual([shown.state, shown.complete], ["recording", false]);
+  const { stdout } = await bed.run(["show", directory]);
+  assert.match(stdout, /cut off/);
+  const replayed = await replayCut(directory);
+  assert.match(replayed.incomplete ?? "", /the log of left, right ends early/);
+  const told = await bed.run(["replay", directory]);
+  assert.equal(told.status, 0, told.stderr);
+  assert.match(told.stdout, /The recording is cut off: the log of left, right ends early/);
+});
+
+/** A recording that one QEMU's death ended. */
+const bereaved = once(async () => {
+  const directory = bed.path("bereaved");
+  const recording = await recordChatter("bereaved", directory);
+  const victim = recording.qemus().find(({ vm }) => vm === "right")!;
+  Deno.kill(victim.pid, "SIGKILL");
+  return { directory, outcome: await recording.ended };
+});
+
+bed.test("a QEMU killed while recording: named, kept, replays up to there", 120, async () => {
+  const { directory, outcome } = await bereaved();
+  assert.equal(outcome.status, 1, outcome.stderr);
+  assert.match(outcome.stderr, /the recording failed: QEMU of VM right was ended by SIGKILL/);
+  assert.doesNotMatch(outcome.stderr, /VM left/);
+  const shown = await bed.json(["show", directory]);
+  assert.deepEqual([shown.state, shown.endedBy, shown.complete], ["sealed", "failure", false]);
+  assert.match(shown.message, /QEMU of VM right was ended by SIGKILL/);
+  const complete = shown.vms.map((vm: { name: string; complete: boolean }) => vm.complete);
+  assert.deepEqual(complete, [true, false]);
+  const replayed = await replayCut(directory);
+  assert.match(replayed.incomplete ?? "", /the log of right ends early/);
+});
+
+bed.test("a QEMU killed while replaying: named, status 1", 120, async () => {
+  const { directory } = await bereaved();
+  const replay = bed.start(["replay", directory]);
+  await replay.said("replaying");
+  await sleep(300);
+  const victim = replay.qemus().find(({ vm }) => vm === "left")!;
+  Deno.kill(victim.pid, "SIGKILL");
+  const { status, stderr } = await replay.ended;
+  assert.equal(status, 1, stderr);
+  assert.match(stderr, /VM left, instruction \d+.*QEMU ended with SIGKILL/);
+});
+
+/** Writes the log of VM `vm` anew, up to its last console output, which is left out. */
+function cutBeforeOutput(directory: string, vm: string): void {
+  const manifest = readManifest(directory);
+  const { number, qemu } = manifest.vms.find(({ name }) => name === vm)!;
+  const table = tableForVersion(qemu.rrLogVersion);
+  const folder = vmDirectory(directory, vm);
+  Deno.renameSync(folder, `${folder}-whole`);
+  const readWhole = (visitor: Partial<HybridVisitor>) => {
+    const expected = { vm: number, rrLogVersion: qemu.rrLogVersion, closed: false };
+    const reader = HybridLogReader.open(`${folder}-whole`, expected);
+    const ignore = () => {};
+    const rest = { events: ignore, reference: ignore, frame: ignore, send: ignore };
+    while (reader.nextBlock({ ...rest, check: ignore, end: ignore, ...visitor }));
+    reader.close();
+  };
+  const isOutput = ({ name }: { name: string }) => name === "CHAR_WRITE";
+  let outputs = 0;
+  readWhole({
+    events: (bytes) => outputs += [...decodeEvents(bytes, table, vm).filter(isOutput)].length,
+  });
+  assert.ok(outputs > 0, `${vm} printed nothing`);
+
+  const log = new HybridLogWriter(folder, { vm: number, rrLogVersion: qemu.rrLogVersion });
+  let icount = 0;
+  const unlessCut = <A extends unknown[]>(copy: (...args: A) => void) => (...args: A) => {
+    if (outputs > 0) copy(...args);
+  };
+  readWhole({
+    events: unlessCut((bytes) => {
+      let end = bytes.length;
+      const before = icount;
+      for (const event of decodeEvents(bytes, table, vm)) {
+        if (isOutput(event) && --outputs === 0) {
+          end = event.offset;
+          break;
+        }
+        icount = before + event.icount;
+      }
+      log.events(bytes, 0, end, icount);
+    }),
+    reference: unlessCut(log.reference.bind(log)),
+    frame: unlessCut(log.frame.bind(log)),
+    send: unlessCut((_, length, hash, lamport, head) => log.send(length, hash, lamport, head)),
+  });
+  log.close(false);
+  Deno.copyFileSync(`${folder}-whole/console.log`, `${folder}/console.log`);
+  const vms = manifest.vms.map((each) => ({ ...each, logClosed: false, totals: null }));
+  writeManifest(directory, { ...manifest, state: "recording", segments: [], vms });
+}
+
+bed.test("a log cut between an instruction and its output: replays up to there", 120, async () => {
+  const { directory } = await bereaved();
+  const copy = await copyDirectory(directory, bed.path("between"));
+  cutBeforeOutput(copy, "right");
+  const replayed = await replayCut(copy);
+  assert.match(replayed.incomplete ?? "", /the log of right ends early/);
+});
+
+/** Fills the file system of `folder` to its last byte. */
+function fill(folder: string): void {
+  using ballast = Deno.openSync(`${folder}/ballast`, { write: true, create: true });
+  const block = new Uint8Array(4096);
+  try {
+    while (true) ballast.writeSync(block);
+  } catch (error) {
+    assert.match(String(error), /No space left/);
+  }
+}
+
+bed.test("the disk full while recording: said, kept, replays up to there", 120, async () => {
+  const folder = bed.path("small");
+  await Deno.mkdir(folder);
+  await run(["mount", "-t", "tmpfs", "-o", "size=512k", "clusterrr-test", folder]);
+  try {
+    const directory = `${folder}/full`;
+    const recording = await recordChatter("full", directory);
+    fill(folder);
+    const { status, stderr } = await recording.ended;
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, /hybrid-000000\.seg.*No space left/);
+    assert.match(stderr, /Free some space/);
+    const shown = await bed.json(["show", directory]);
+    assert.equal(shown.complete, false);
+    const replayed = await replayCut(directory);
+    assert.match(replayed.incomplete ?? "", /ends? early/);
+  } finally {
+    await run(["umount", folder]);
+  }
+});

@@ -1,0 +1,120 @@
+/**
+ * Ctrl-C and SIGTERM at every stage: the work ends soon and says so, nothing stays on the host, and a
+ * recording is kept exactly if its VMs have run.
+ */
+import assert from "node:assert/strict";
+import {
+  once,
+  type Outcome,
+  sleep,
+  testBed,
+  type TestVm,
+  type Tool,
+} from "./end_to_end_fixture.ts";
+
+const bed = testBed();
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+const CHATTER: readonly TestVm[] = [
+  { name: "left", role: "chatter", host: 1, peers: [2] },
+  { name: "right", role: "chatter", host: 2, peers: [1] },
+];
+/** From the signal to the end of the process, on a busy host. */
+const END_MS_MAX = 10_000;
+
+/** Sends `signal` and waits for the end, which has to come soon. */
+async function interrupt(tool: Tool, signal: Deno.Signal): Promise<Outcome> {
+  const from = performance.now();
+  tool.signal(signal);
+  const outcome = await tool.ended;
+  const ms = performance.now() - from;
+  assert.ok(ms < END_MS_MAX, `it took ${ms.toFixed(0)} ms to end: ${outcome.stderr}`);
+  assert.doesNotMatch(outcome.stderr, /internal error|This is a bug|^\s+at /m);
+  return outcome;
+}
+
+function startRecording(spec: string, directory: string): Tool {
+  return bed.start(["record", spec, "--out", directory, "--digest-every", "0"]);
+}
+
+async function entriesOf(folder: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
+}
+
+/** A QEMU that tells its version and else never comes up: the start takes as long as one likes. */
+const silentQemu = once(async () => {
+  const path = bed.path("silent-qemu");
+  const script = '#!/bin/sh\n[ "$1" = --version ] && exec qemu-system-x86_64 "$1"\nexec sleep 60\n';
+  await Deno.writeTextFile(path, script);
+  await Deno.chmod(path, 0o755);
+  return path;
+});
+
+for (const signal of SIGNALS) {
+  for (const phase of ["preparing", "building the network", "starting the VMs"]) {
+    bed.test(`record: ${signal} while ${phase}: no recording is left`, 60, async () => {
+      const profile = { qemu: await silentQemu() };
+      const spec = await bed.cluster("early", CHATTER, { profile });
+      const folder = bed.path(`${signal} ${phase}`);
+      await Deno.mkdir(folder);
+      const recording = startRecording(spec, `${folder}/recording`);
+      await recording.said(phase);
+      const { status, stdout, stderr } = await interrupt(recording, signal);
+      assert.equal(status, 1, stderr);
+      assert.equal(stdout, "");
+      assert.match(stderr, /^clusterrr: Interrupted before the recording began\.$/m);
+      assert.deepEqual(await entriesOf(folder), []);
+    });
+  }
+
+  bed.test(`record: ${signal} while booting: a short recording that replays`, 90, async () => {
+    const directory = bed.path(`booting-${signal}`);
+    const recording = startRecording(await bed.cluster("booting", CHATTER), directory);
+    await recording.said("booting");
+    await sleep(300);
+    const { status, stderr } = await interrupt(recording, signal);
+    assert.equal(status, 0, stderr);
+    const shown = await bed.json(["show", directory]);
+    assert.deepEqual([shown.endedBy, shown.complete], ["interrupt", true]);
+    const frames = shown.vms.map((vm: { frames: { sent: number } }) => vm.frames.sent);
+    assert.deepEqual(frames, [0, 0]);
+    const replayed = await bed.json(["replay", directory]);
+    assert.equal(replayed.ok, true);
+  });
+}
+
+/** A recording that takes a while to replay. */
+const recorded = once(async () => {
+  const directory = bed.path("recorded");
+  const spec = await bed.cluster("recorded", CHATTER);
+  await bed.json(["record", spec, "--out", directory, "--for", "5s", "--digest-every", "0"]);
+  return directory;
+});
+
+for (const signal of SIGNALS) {
+  for (const phase of ["reading the recording", "starting the VMs", "replaying"]) {
+    bed.test(`replay: ${signal} while ${phase}: status 1`, 60, async () => {
+      const replay = bed.start(["replay", await recorded()]);
+      await replay.said(phase);
+      const { status, stdout, stderr } = await interrupt(replay, signal);
+      assert.equal(status, 1, stderr);
+      assert.equal(stdout, "", "no verdict on half a replay");
+      assert.match(stderr, /^clusterrr: .*interrupted/im);
+    });
+  }
+
+  bed.test(`verify: ${signal} in the second run: status 1 and no verdict`, 90, async () => {
+    const verify = bed.start(["verify", await recorded(), "--runs", "3"]);
+    await verify.said("run 1 of 3: identical");
+    await sleep(500);
+    const { status, stdout, stderr } = await interrupt(verify, signal);
+    assert.equal(status, 1, stderr);
+    assert.equal(stdout, "");
+    assert.match(stderr, /^clusterrr: .*interrupted/im);
+  });
+}
+
+bed.test("the recording is what it was after all these", 60, async () => {
+  const replayed = await bed.json(["replay", await recorded()]);
+  assert.equal(replayed.ok, true);
+});
