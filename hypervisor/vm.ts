@@ -210,6 +210,8 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
 export class ReplayedQemu extends QemuVm implements ReplayedVm {
   readonly #log: LogWriter;
   #nudging = false;
+  /** Stopped at a break. Woken then, QEMU would go on in its log and lose the timer it waits for. */
+  #standing = false;
   #stops = 0;
   #stopsTaken = 0;
   #wakeStopped: () => void = () => {};
@@ -229,7 +231,9 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   override async start(): Promise<void> {
     await super.start();
     this.readiness.addCapture(this.capture!.fd);
+    this.process.qmp.on("RESUME", () => this.#standing = false);
     this.process.qmp.on("STOP", () => {
+      this.#standing = true;
       this.#stops++;
       this.#wakeStopped();
     });
@@ -248,7 +252,7 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   }
 
   nudge(): void {
-    if (this.#nudging) return;
+    if (this.#nudging || this.#standing) return;
     this.#nudging = true;
     nudge(this.process.qmp, NUDGE_TIMEOUT_MS).catch(() => {}).finally(() => this.#nudging = false);
   }

@@ -6,7 +6,7 @@ import type { VmNumber } from "../units.ts";
 
 /** Receives what the recorder saw, in the order in which it happened. */
 export interface RecorderSink {
-  /** Frame `sendNumber` (from 0) of `length` bytes left VM `vm`. */
+  /** Frame `sendNumber` (from 0) left VM `vm`. `length` counts bytes on the wire, VLAN tag included. */
   sent(
     vm: VmNumber,
     sendNumber: number,
@@ -14,7 +14,10 @@ export interface RecorderSink {
     lamport: bigint,
     ktimeNs: bigint,
   ): void;
-  /** A frame entered VM `vm`'s tap queue. `source` 0 is external, `sendNumber` then -1. */
+  /**
+   * A frame entered VM `vm`'s tap queue. `source` 0 is external, `sendNumber` then -1. `lamport` is the
+   * receiver's clock after it.
+   */
   delivered(
     vm: VmNumber,
     delivery: number,

@@ -2,38 +2,13 @@
  * The recorder's events: 56 bytes from the ring come in, a call of the sink goes out. FORMAT.md
  * describes the layout, `struct event` in recorder.bpf.c is the writer.
  */
-import type { VmNumber } from "../../lib/units.ts";
+import type { RecorderSink } from "../../lib/roles/ports.ts";
 
 /** Bytes of an event in the ring, without the ring's own 8-byte header. */
 export const EVENT_BYTES = 56;
 const SEND = 1;
 const RECEIVE = 2;
 const TWO_TO_32 = 2 ** 32;
-
-/** What takes the events, in the order of the ring: a frame's send comes before its deliveries. */
-export interface RecorderSink {
-  /** Frame `sendNumber` (0-based) left VM `vm`. `length` counts bytes on the wire, VLAN tag included. */
-  sent(
-    vm: VmNumber,
-    sendNumber: number,
-    length: number,
-    lamport: bigint,
-    ktimeNs: bigint,
-  ): void;
-  /**
-   * A frame entered VM `vm`'s queue: delivery number (0-based), where it came from (source 0:
-   * external; then `sendNumber` is -1). `lamport` is the receiver's clock after it.
-   */
-  delivered(
-    vm: VmNumber,
-    delivery: number,
-    source: VmNumber,
-    sendNumber: number,
-    length: number,
-    lamport: bigint,
-    ktimeNs: bigint,
-  ): void;
-}
 
 /**
  * Decodes the event at `offset` and hands it to `sink`.

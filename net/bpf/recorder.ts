@@ -7,6 +7,7 @@
  * milliseconds. A full ring loses events but no frames; the numbers in the events show the gap, the
  * counters its size.
  */
+import type { RecorderCounters, RecorderPort, RecorderSink } from "../../lib/roles/ports.ts";
 import { namesOf } from "../names.ts";
 import { makePins, removePins } from "../pins.ts";
 import { ifindexOf } from "../tap.ts";
@@ -27,7 +28,7 @@ import {
   setMapEntry,
 } from "./bpf_syscall.ts";
 import { parseObject } from "./elf.ts";
-import { dispatchEvent, type RecorderSink } from "./events.ts";
+import { dispatchEvent } from "./events.ts";
 import { type LoadedObject, loadObject } from "./loader.ts";
 import object from "./recorder.bpf.o" with { type: "bytes" };
 import { mapRing, RingReader } from "./ring.ts";
@@ -40,19 +41,8 @@ const SETTINGS_BYTES = 16; // struct settings: u64 epoch_floor, u64 stamp_mask
 const EPOCH_SHIFT = 40n;
 const EPOCH_MAX = 2 ** 23 - 1; // the floor stays a positive 64-bit number
 
-/** Totals over all VMs since arming. */
-export interface RecorderCounters {
-  readonly sent: bigint;
-  readonly delivered: bigint;
-  /** Events that found the ring full; their frames passed. */
-  readonly lostSends: bigint;
-  readonly lostReceives: bigint;
-}
-
 /** A recorder at work. */
-export interface Recorder {
-  /** Hands every event that is there to `sink`, synchronously, and returns how many. */
-  drain(sink: RecorderSink): number;
+export interface Recorder extends RecorderPort {
   /** After `close`: what they were then. */
   counters(): RecorderCounters;
   /**

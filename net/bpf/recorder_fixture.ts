@@ -4,7 +4,7 @@ import type { VmNumber } from "../../lib/units.ts";
 import { run } from "../../host/command.ts";
 import { type FramePort, freshRun, openTaps } from "../tap_fixture.ts";
 import { createNetwork, type Network, type NetworkPlan } from "../topology.ts";
-import type { RecorderSink } from "./events.ts";
+import type { RecorderSink } from "../../lib/roles/ports.ts";
 import { armRecorder, type Recorder, type RecorderOptions } from "./recorder.ts";
 
 /** What the recorder said of a frame that left a VM. */

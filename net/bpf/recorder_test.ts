@@ -12,7 +12,7 @@ import {
 } from "../tap_fixture.ts";
 import type { WriterOrder } from "../tap_writer.ts";
 import { createNetwork, type Network, type NetworkPlan } from "../topology.ts";
-import type { RecorderSink } from "./events.ts";
+import type { RecorderSink } from "../../lib/roles/ports.ts";
 import { armRecorder } from "./recorder.ts";
 import { Notes, withBench } from "./recorder_fixture.ts";
 
