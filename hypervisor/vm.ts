@@ -131,6 +131,7 @@ abstract class QemuVm implements VmPort {
     return {
       icount: Number(icount),
       registers: cpu,
+      idle: /\bHLT=1\b/.test(cpu) && this.run.hardware.disks.length === 0,
       ram: hashRam(copy).then((sha256) => ({ sha256, bytes })),
     };
   }

@@ -51,6 +51,8 @@ export interface MachineState {
   readonly icount: number;
   /** QEMU's text of all CPU registers. */
   readonly registers: string;
+  /** The vCPU waits for an interrupt, and no disk request can be under way. */
+  readonly idle: boolean;
   /** Resolves to the SHA-256 (hex) of guest RAM; the VM may run on meanwhile. */
   readonly ram: Promise<{ sha256: string; bytes: number }>;
 }

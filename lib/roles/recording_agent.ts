@@ -79,8 +79,8 @@ export interface VmProgress {
 export const FRAME_HEAD_BYTES = 64;
 
 const FLUSH_EVERY_MS = 1000;
-const TURN_MS_MIN = 1;
-const TURN_MS_MAX = 8;
+const TURN_MS_MIN = 4;
+const TURN_MS_MAX = 16;
 const CHECK_STEP_MS = 50;
 /** Until a check that cannot be compared is taken again, and how often in a row. */
 const RETAKE_AFTER_MS = 150;
@@ -383,7 +383,9 @@ export class RecordingAgent implements RecorderSink {
 
   /**
    * Writes a check once its place in the log is known. At an eventful count the machine has several
-   * states, and a replay that stops there may be in another of them: such a check is taken again.
+   * states, and a replay that stops there may be in another of them: such a check is taken again. Not so
+   * where the vCPU was idle: what is logged there came after the stop, or will wake it (equal in 592 of
+   * 592 such stops; of stops with an interrupt at a busy vCPU, in about 70 %).
    */
   async #writeCheck(stream: RecordedStream, state: MachineState, wallMs: number): Promise<void> {
     const { icount, registers } = state;
@@ -397,10 +399,11 @@ export class RecordingAgent implements RecorderSink {
       stream.pendingChecks.delete(icount);
     }
     const ram = await state.ram;
-    if (place === "eventful" && stream.retakes++ < RETAKES_MAX) {
+    const ambiguous = place === "eventful" && !state.idle;
+    if (ambiguous && stream.retakes++ < RETAKES_MAX) {
       stream.nextCheckAt = Math.min(stream.nextCheckAt, performance.now() + RETAKE_AFTER_MS);
     }
-    if (place === "eventful" || place === "unknown") return;
+    if (ambiguous || place === "unknown") return;
     stream.checks++;
     stream.retakes = 0;
     stream.recording.log.check({

@@ -43,7 +43,7 @@ class FakeVm {
   state(): Promise<MachineState> {
     const { registers, ramSha256, ramBytes } = check(this.#icount);
     const ram = Promise.resolve({ sha256: ramSha256, bytes: ramBytes });
-    const state: MachineState = { icount: this.#icount, registers, ram };
+    const state: MachineState = { icount: this.#icount, registers, idle: false, ram };
     this.journal.push(`state ${this.#icount}`);
     return Promise.resolve({ ...state, ...this.change(state) });
   }
