@@ -196,7 +196,6 @@ function leaveNetns(home: Fd): void {
 
 export const EPOLLIN = 1;
 export const EPOLLOUT = 4;
-export const EPOLLERR = 8;
 export const EPOLLHUP = 16;
 const EPOLL_EVENT_BYTES = 12; // packed on x86-64: u32 events, u64 data
 

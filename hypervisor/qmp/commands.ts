@@ -66,10 +66,6 @@ export async function replayBreak(qmp: QmpClient, icount: InstructionCount): Pro
   await qmp.execute("replay-break", { icount: Number(icount) });
 }
 
-export async function replayDeleteBreak(qmp: QmpClient): Promise<void> {
-  await qmp.execute("replay-delete-break");
-}
-
 /** The CPU's registers as the human monitor prints them, with plain line ends. */
 export async function registers(qmp: QmpClient): Promise<string> {
   return (await qmp.hmp("info registers")).replaceAll("\r\n", "\n");

@@ -25,6 +25,11 @@ export function hashFrame(frame: Uint8Array): FrameHash {
   return digest("sha256", frame, "hex").slice(0, 2 * FRAME_HASH_BYTES);
 }
 
+/** The part of a hash that a recording keeps: 8 bytes. */
+export function storedHash(hash: FrameHash): Uint8Array<ArrayBuffer> {
+  return Uint8Array.fromHex(hash.slice(0, 16));
+}
+
 /** Without its checksum, an Ethernet frame has at least 60 bytes. */
 const ETHERNET_BYTES_MIN = 60;
 

@@ -13,7 +13,14 @@
 import { ClusterrrError } from "../errors.ts";
 import type { CheckPoint } from "../recording/hybrid_log.ts";
 import type { VmNumber } from "../units.ts";
-import { Deliveries, hashFrame, SendJoin, SentFrames, type SentLookup } from "./frame_matcher.ts";
+import {
+  Deliveries,
+  hashFrame,
+  SendJoin,
+  SentFrames,
+  type SentLookup,
+  storedHash,
+} from "./frame_matcher.ts";
 import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
 
 /** Where a VM's hybrid log goes; `lib/recording` implements it. */
@@ -148,7 +155,7 @@ class RecordedStream implements LogSink {
     const hash = hashFrame(frame);
     this.sent.add(hash, frame.length);
     this.captured.push({
-      hash: Uint8Array.fromHex(hash.slice(0, 16)),
+      hash: storedHash(hash),
       head: frame.slice(0, headBytes),
       length: frame.length,
     });

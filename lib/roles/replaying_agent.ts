@@ -12,7 +12,7 @@
  */
 import { DivergenceError } from "../errors.ts";
 import { instructionCount, type VmNumber } from "../units.ts";
-import { hashFrame } from "./frame_matcher.ts";
+import { hashFrame, storedHash } from "./frame_matcher.ts";
 import { hexDump } from "./hex_dump.ts";
 import type { ReadinessPort, ReplayedVm, VmEnd } from "./ports.ts";
 import { type PieceSource, ReplayFeed } from "./replay_feed.ts";
@@ -245,7 +245,7 @@ export class ReplayingAgent {
         }
         return;
       }
-      const hash = Uint8Array.fromHex(hashFrame(frame).slice(0, 16));
+      const hash = storedHash(hashFrame(frame));
       if (recorded.length !== frame.length || !equalBytes(recorded.hash, hash)) {
         await this.#diverge(stream, {
           sendNumber: stream.matched,
