@@ -45,6 +45,7 @@ export function libc(): Deno.DynamicLibrary<typeof symbols>["symbols"] {
 export const EAGAIN = 11;
 export const EINTR = 4;
 export const EPIPE = 32;
+const ECONNRESET = 104;
 export const ENXIO = 6;
 export const O_RDONLY = 0;
 export const O_WRONLY = 1;
@@ -53,6 +54,7 @@ export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 const F_SETPIPE_SZ = 1031;
 const FIONREAD = 0x541bn;
+const SIOCOUTQ = 0x5411n;
 const CLONE_NEWNET = 0x40000000;
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -113,6 +115,7 @@ export function readFd(fd: Fd, into: Uint8Array<ArrayBuffer>): Transfer {
   if (n === 0) return "closed";
   const code = errno();
   if (code === EAGAIN || code === EINTR) return "again";
+  if (code === ECONNRESET) return "closed"; // a peer that has gone without reading all
   throw new HostError(`read of descriptor ${fd}`, code, "");
 }
 
@@ -122,7 +125,7 @@ export function writeFd(fd: Fd, bytes: Uint8Array<ArrayBuffer>): Transfer {
   if (n >= 0) return n;
   const code = errno();
   if (code === EAGAIN || code === EINTR) return "again";
-  if (code === EPIPE) return "closed";
+  if (code === EPIPE || code === ECONNRESET) return "closed";
   throw new HostError(`write to descriptor ${fd}`, code, "");
 }
 
@@ -138,8 +141,17 @@ export function setPipeSize(fd: Fd, bytes: number): number {
 
 /** Bytes that wait in a pipe or socket, unread. */
 export function unreadBytes(fd: Fd): number {
+  return queued(fd, FIONREAD);
+}
+
+/** How much the peer of a Unix socket has yet to read, in the kernel's accounting: 0 once it has all. */
+export function unreadByPeer(fd: Fd): number {
+  return queued(fd, SIOCOUTQ);
+}
+
+function queued(fd: Fd, request: bigint): number {
   const out = new Int32Array(1);
-  if (libc().ioctl(fd, FIONREAD, new Uint8Array(out.buffer)) < 0) return 0;
+  if (libc().ioctl(fd, request, new Uint8Array(out.buffer)) < 0) return 0;
   return out[0]!;
 }
 

@@ -20,9 +20,10 @@ import {
 import { ramRanges } from "./qemu/memory_map.ts";
 import { QemuProcess } from "./qemu/process.ts";
 import { captureRam, hashRam } from "./qemu/ram_digest.ts";
-import { nudge, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
+import { queryReplay, registers, replayBreak } from "./qmp/commands.ts";
 import type { Readiness } from "./readiness.ts";
 import { SerialInput } from "./serial_input.ts";
+import { Waker } from "./waker.ts";
 
 /** Where a VM's run keeps its files, and how its QEMU is started. */
 export interface VmRun {
@@ -43,12 +44,12 @@ export interface VmRun {
 
 /** How long QEMU may take to end by itself before it is made to. */
 const END_GRACE_MS = 5_000;
-/** A QEMU that waits for its log answers its monitor only when the log goes on. */
-const NUDGE_TIMEOUT_MS = 24 * 3600_000;
 
 const captureBuffer = new Uint8Array(1 << 20);
 
-function pathsOf(run: VmRun): VmPaths & { log: string; capture: string; messages: string } {
+function pathsOf(
+  run: VmRun,
+): VmPaths & { log: string; capture: string; messages: string; waker: string } {
   const base = `${run.directory}/${run.hardware.number}`;
   return {
     qmp: `${base}.qmp`,
@@ -57,6 +58,7 @@ function pathsOf(run: VmRun): VmPaths & { log: string; capture: string; messages
     serialInput: `${base}.tty`,
     log: `${base}.rr`,
     capture: `${base}.cap`,
+    waker: `${base}.wake`,
     messages: `${base}.log`,
   };
 }
@@ -210,7 +212,7 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
 /** A VM that is being replayed. */
 export class ReplayedQemu extends QemuVm implements ReplayedVm {
   readonly #log: LogWriter;
-  #nudging = false;
+  #waker: Waker | undefined;
   /** Stopped at a break. Woken then, QEMU would go on in its log and lose the timer it waits for. */
   #standing = false;
   #stops = 0;
@@ -225,13 +227,15 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   }
 
   override commandLine(): string[] {
-    const mode: RunMode = { kind: "replay", rrLog: this.paths.log, capture: this.paths.capture };
+    const { log, capture, waker } = this.paths;
+    const mode: RunMode = { kind: "replay", rrLog: log, capture, waker };
     return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
   }
 
   override async start(): Promise<void> {
     await super.start();
     this.readiness.addCapture(this.capture!.fd);
+    this.#waker = new Waker(this.paths.waker);
     this.process.qmp.on("RESUME", () => this.#standing = false);
     this.process.qmp.on("STOP", () => {
       this.#standing = true;
@@ -253,9 +257,7 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   }
 
   nudge(): void {
-    if (this.#nudging || this.#standing) return;
-    this.#nudging = true;
-    nudge(this.process.qmp, NUDGE_TIMEOUT_MS).catch(() => {}).finally(() => this.#nudging = false);
+    if (!this.#standing) this.#waker?.wake();
   }
 
   async breakAt(icount: number): Promise<void> {
@@ -281,6 +283,7 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
     if (this.capture !== undefined) this.readiness.removeCapture(this.capture.fd);
     this.readiness.removeLog(this.number);
     this.#log.close();
+    this.#waker?.close();
     await super.close();
   }
 }

@@ -54,7 +54,13 @@ export type RunMode =
     /** A Unix socket on which QEMU hands out every sent frame: u32 length, big-endian, then the bytes. */
     readonly capture: string;
   }
-  | { readonly kind: "replay"; readonly rrLog: string; readonly capture?: string }
+  | {
+    readonly kind: "replay";
+    readonly rrLog: string;
+    readonly capture?: string;
+    /** A Unix socket with a human monitor, through which QEMU's main loop is woken. */
+    readonly waker?: string;
+  }
   /** QEMU's own record/replay without our capture, for the benchmark. */
   | { readonly kind: "stock-record"; readonly tap: string; readonly rrLog: string }
   | { readonly kind: "stock-replay"; readonly rrLog: string };
@@ -99,6 +105,7 @@ export function buildCommandLine(
     ...["-serial", serial(vm, mode, paths)],
     ...["-chardev", `socket,id=qmp,path=${quoted(paths.qmp)},server=on,wait=off`],
     ...["-mon", "chardev=qmp,mode=control"],
+    ...waker(mode),
     ...(paused ? ["-S"] : []),
   ];
 }
@@ -155,6 +162,12 @@ function nicOptions(nic: string, qemuVersion: string): string {
   return nic.startsWith("virtio-net") && isBefore(qemuVersion, "9.1")
     ? ",tx=timer,x-txtimer=1000"
     : "";
+}
+
+function waker(mode: RunMode): string[] {
+  if (mode.kind !== "replay" || mode.waker === undefined) return [];
+  const backend = `socket,id=wake,path=${quoted(mode.waker)},server=on,wait=off`;
+  return ["-chardev", backend, "-mon", "chardev=wake,mode=readline"];
 }
 
 /** What was typed during a recording comes out of the event log in a replay. */

@@ -86,6 +86,15 @@ Deno.test("recording and replay differ in rr, netdev and character devices only"
   }
 });
 
+Deno.test("a replay that is woken has a human monitor more, and nothing else", () => {
+  const bare = build(REPLAY);
+  const woken = build({ ...REPLAY, waker: "/run/a,b/wake" });
+  assert.deepEqual(woken.slice(bare.length - 1), [
+    ...["-chardev", "socket,id=wake,path=/run/a,,b/wake,server=on,wait=off"],
+    ...["-mon", "chardev=wake,mode=readline", "-S"],
+  ]);
+});
+
 Deno.test("the capture stands behind filter-replay, or it is not there", () => {
   for (const mode of [RECORD, REPLAY]) {
     const filters = valuesOf(build(mode), "-object").map((object) => object.split(",")[0]);

@@ -90,8 +90,3 @@ export async function saveMemory(
   }
   return files;
 }
-
-/** Wakes a replay that sleeps out a timer although its next event is there: any command does. */
-export async function nudge(qmp: QmpClient, timeoutMs: number): Promise<void> {
-  await qmp.execute("query-name", {}, { timeoutMs });
-}
