@@ -55,6 +55,11 @@ export class LogReader {
     return filled === 0 ? "again" : this.#buffer.subarray(0, filled);
   }
 
+  /** Bytes that wait. */
+  unread(): number {
+    return this.#open ? unreadBytes(this.#fd) : 0;
+  }
+
   close(): void {
     if (this.#open) closeFd(this.#fd);
     this.#open = false;

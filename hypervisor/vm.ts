@@ -202,6 +202,10 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
     return this.#log.read(this.#gone);
   }
 
+  unreadLog(): number {
+    return this.#log.unread();
+  }
+
   override async close(): Promise<void> {
     await super.close();
     this.#serial?.close();

@@ -174,6 +174,10 @@ class ItemVisitor implements HybridVisitor {
     this.#add("CHECK", text, { ...check });
   }
 
+  epoch(epoch: number, icount: number): void {
+    this.#add("EPOCH", `${epoch} begins at ${icount}`, { epoch, at: icount });
+  }
+
   end(complete: boolean, icount: number): void {
     this.#add("LOG END", complete ? "complete" : "closed early", { complete, at: icount });
   }

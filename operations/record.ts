@@ -84,7 +84,7 @@ export async function record(
     cluster: spec,
     vms,
     segments: [],
-    timing: { recordS: 0 },
+    timing: { recordS: 0, epochMs: options.epochMs },
   };
   let sealed: Manifest;
   let begun = false;
@@ -195,7 +195,11 @@ async function recordInto(
   begins();
   const startedAt = performance.now();
   const shown = showProgress(agent, logs, progress);
-  const end = await coordinateRecording([agent], options.forMs, signal);
+  const end = await coordinateRecording(
+    [agent],
+    { durationMs: options.forMs, epochMs: options.epochMs },
+    signal,
+  );
   clearInterval(shown);
   const recordS = (performance.now() - startedAt) / 1000;
   progress.show({ phase: "sealing", vms: [] });
@@ -266,7 +270,7 @@ function seal(
     complete: vms.every((vm) => vm.logComplete),
     vms,
     segments: [...totals].flatMap(([vm, { segments }]) => segments.map((s) => ({ vm, ...s }))),
-    timing: { recordS },
+    timing: { ...manifest.timing, recordS },
   };
   try {
     writeManifest(directory, sealed);

@@ -144,7 +144,7 @@ function cutBeforeOutput(directory: string, vm: string): void {
     const reader = HybridLogReader.open(`${folder}-whole`, expected);
     const ignore = () => {};
     const rest = { events: ignore, reference: ignore, frame: ignore, send: ignore };
-    while (reader.nextBlock({ ...rest, check: ignore, end: ignore, ...visitor }));
+    while (reader.nextBlock({ ...rest, check: ignore, epoch: ignore, end: ignore, ...visitor }));
     reader.close();
   };
   const isOutput = ({ name }: { name: string }) => name === "CHAR_WRITE";

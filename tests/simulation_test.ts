@@ -97,6 +97,59 @@ function assertTrueReferences({ directory, world }: Recorded): { internal: numbe
   return { internal, whole };
 }
 
+/**
+ * At every epoch the VMs' cuts are consistent: what a reference stands for was sent before the sender's
+ * cut if it was received before the receiver's. (A frame whose event was lost has no known time, but is
+ * stored whole: its receiver does not depend on a sender.)
+ * @returns how many cuts there are, and how many frames were under way at one
+ */
+function assertConsistentCuts({ directory, world }: Recorded): { cuts: number; inFlight: number } {
+  const cutsOf = world.vms.map((vm) => {
+    const reader = HybridLogReader.open(`${directory}/${vm.name}`, { vm: vm.number });
+    const visitor = new TraceVisitor();
+    while (reader.nextBlock(visitor));
+    reader.close();
+    let at = 0;
+    const cuts = new Map<number, number>();
+    const references = new Set<number>();
+    for (const item of visitor.items) {
+      if (item.item === "events") at += item.bytes.length / 2;
+      if (item.item === "frame") at += (item.header.length + item.payload.length) / 2;
+      if (item.item === "reference") references.add(at);
+      if (item.item === "reference") at += 10 + parseInt(item.header.slice(12), 16);
+      if (item.item === "epoch") cuts.set(item.epoch, at);
+    }
+    assert.equal(at, vm.logBytes, "the places are those of the log");
+    return { cuts, references };
+  });
+  let inFlight = 0;
+  for (const [i, vm] of world.vms.entries()) {
+    for (const { source, sendNumber, at } of vm.received) {
+      if (source === 0 || !cutsOf[i]!.references.has(at)) continue;
+      const sent = world.vms[source - 1]!.sentAt[sendNumber]!;
+      for (const [epoch, cut] of cutsOf[i]!.cuts) {
+        const sendersCut = cutsOf[source - 1]!.cuts.get(epoch) ?? Infinity;
+        if (at < cut) assert.ok(sent < sendersCut, `epoch ${epoch}: received, but not yet sent`);
+        else if (sent < sendersCut) inFlight++;
+      }
+    }
+  }
+  return { cuts: cutsOf.reduce((sum, { cuts }) => sum + cuts.size, 0), inFlight };
+}
+
+Deno.test("simulation: every epoch's cuts are one consistent state of the cluster", async () => {
+  let cuts = 0;
+  let inFlight = 0;
+  await forSeeds(150, async (seed, directory) => {
+    const faults = { ...NO_FAULTS, lostSendEvents: seed % 3, lostDeliveryEvents: seed % 5 };
+    const found = assertConsistentCuts(await recordCluster(seed, directory, faults));
+    cuts += found.cuts;
+    inFlight += found.inFlight;
+  });
+  if (Deno.env.get("SIMULATION_SEED") !== undefined) return;
+  assert.ok(cuts > 1000 && inFlight > 1000, `${cuts} cuts, ${inFlight} frames under way at one`);
+});
+
 Deno.test("simulation: whatever the network did, replays are identical and nothing is stored twice", async () => {
   let internal = 0;
   await forSeeds(150, async (seed, directory) => {

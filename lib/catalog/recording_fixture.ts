@@ -31,6 +31,7 @@ function fixtureVm(number: number, name: string): ManifestVm {
       framesUnmatched: 4,
       framesSent: 1364,
       checks: 3,
+      epochs: 40,
     },
   };
 }
@@ -51,7 +52,7 @@ export function fixtureManifest(changes: Partial<Manifest> = {}): Manifest {
     cluster: {},
     vms: [fixtureVm(1, "client"), fixtureVm(2, "server")],
     segments: [],
-    timing: { recordS: 12.4 },
+    timing: { recordS: 12.4, epochMs: 250 },
     ...changes,
   };
 }

@@ -69,6 +69,8 @@ export interface RecordOptions {
   readonly forMs?: number;
   /** Time between two checks of every VM's state; 0: none. */
   readonly digestEveryMs: number;
+  /** The length of an epoch; 0: no epochs, and so no checkpoints. */
+  readonly epochMs: number;
 }
 
 export type RecordingEnd = "poweroff" | "duration" | "interrupt" | "failure";

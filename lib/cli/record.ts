@@ -19,6 +19,7 @@ import { totalsTable } from "./totals.ts";
 import { duration, label } from "./values.ts";
 
 const DIGEST_EVERY_MS = 5_000;
+const EPOCH_MS = 250;
 
 /** How a recording ended, for people. */
 export const ENDINGS: Readonly<Record<RecordingEnd, string>> = {
@@ -59,6 +60,15 @@ export const record = defineSubcommand({
         ),
       }),
       DIGEST_EVERY_MS,
+    ),
+    epochMs: withDefault(
+      option("--epoch", duration({ zero: true }), {
+        description: sentence(
+          "Time between checkpoints, at which a replay can stop the whole cluster; 0 for none. " +
+            "Default 250ms.",
+        ),
+      }),
+      EPOCH_MS,
     ),
     name: optional(option("--name", label("name"), {
       description: sentence("A name for the recording. Default: the cluster's."),

@@ -183,7 +183,7 @@ Deno.test("record: puts it into the catalog, and says how it ended", async () =>
     assert.match(done.stdout, /^trio \(abcdef01\): recorded 12\.4 s, until every VM powered off\./);
     assert.ok(done.stdout.endsWith(`\nReplay it:  clusterrr replay ${path}\n`));
     const report = await standInOperations([]).record(
-      { spec: "c.yaml", out: path, digestEveryMs: 0 },
+      { spec: "c.yaml", out: path, digestEveryMs: 0, epochMs: 250 },
       { show() {}, note() {}, clear() {} },
       new AbortController().signal,
     );

@@ -9,9 +9,10 @@
  */
 import { type LamportTime, lamportTime } from "../units.ts";
 
-/** The counter's bits in a Lamport time: 2^40 events an epoch, 2^24 epochs. */
+/** The counter's bits in a Lamport time: 2^40 events an epoch. */
 export const EPOCH_SHIFT = 40n;
-const EPOCH_MAX = (1 << 24) - 1;
+/** The last epoch: every time stays a positive signed number too. At 250 ms an epoch, 24 days. */
+export const EPOCH_MAX = 2 ** 23 - 1;
 
 /** The epoch that `time` lies in. */
 export function epochOf(time: LamportTime): number {

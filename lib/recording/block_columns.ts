@@ -17,6 +17,7 @@ export const Column = {
   headLengths: 12,
   heads: 13,
   checks: 14,
+  epochs: 15,
 } as const;
 
 export const COLUMN_NAMES = Object.keys(Column);
@@ -31,6 +32,7 @@ export const Item = {
   send: 4,
   check: 5,
   end: 6,
+  epoch: 7,
 } as const;
 
 export const ITEM_KIND_BITS = 3;

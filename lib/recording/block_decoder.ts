@@ -88,6 +88,8 @@ class BlockDecoder {
   #receives = 0;
   #receiveTime = 0n;
   #sendTime = 0n;
+  #epoch = 0;
+  #epochIcount = 0;
   #complete: boolean | undefined;
 
   constructor(readonly columns: readonly ByteReader[], readonly block: HybridBlock) {
@@ -143,6 +145,12 @@ class BlockDecoder {
       case Item.check:
         if (argument !== 0) return false;
         visitor.check(this.#check());
+        return true;
+      case Item.epoch:
+        if (argument !== 0) return false;
+        this.#epoch += this.#column(Column.epochs).varint();
+        this.#epochIcount += this.#column(Column.epochs).varint();
+        visitor.epoch(this.#epoch, this.#epochIcount);
         return true;
       case Item.end:
         if (argument > 1) return false;

@@ -35,6 +35,8 @@ export class BlockEncoder {
   #run = 0;
   #receiveTime = 0n;
   #sendTime = 0n;
+  #epoch = 0;
+  #epochIcount = 0;
 
   constructor(compressionLevel: number) {
     this.#options = { params: { [constants.ZSTD_c_compressionLevel]: compressionLevel } };
@@ -99,6 +101,16 @@ export class BlockEncoder {
     this.#column(Column.checks).bytes(json);
   }
 
+  /** Epochs rise. */
+  epoch(epoch: number, icount: number): void {
+    this.#endRun();
+    this.#column(Column.items).u8(Item.epoch);
+    this.#column(Column.epochs).varint(epoch - this.#epoch);
+    this.#column(Column.epochs).varint(icount - this.#epochIcount);
+    this.#epoch = epoch;
+    this.#epochIcount = icount;
+  }
+
   end(complete: boolean, icount: number): void {
     this.#endRun();
     this.#column(Column.items).u8(Item.end | (complete ? 1 : 0) << ITEM_KIND_BITS);
@@ -128,6 +140,8 @@ export class BlockEncoder {
     this.#run = 0;
     this.#receiveTime = 0n;
     this.#sendTime = 0n;
+    this.#epoch = 0;
+    this.#epochIcount = 0;
   }
 
   /** What all received frames have in common. Returns the length that the header states. */

@@ -106,7 +106,8 @@ Deno.test("like columns are compressed, hashes are not", () => {
 
 Deno.test("what a writer of ours never writes is refused, naming block and column", () => {
   const cases: [Parameters<typeof payloadOf>[0], RegExp][] = [
-    [{ items: "07" }, /h\.seg \(block 4 at 500\), column "items" at byte 0: no such item: 7/],
+    [{ items: "0f" }, /h\.seg \(block 4 at 500\), column "items" at byte 0: no such item: 15/],
+    [{ items: "07", epochs: "01" }, /column "epochs"/],
     [{ items: "08", runs: "01", events: "00" }, /no such item: 8/],
     [{ items: "01" }, /no such item: 1/],
     [{ items: "0c" }, /no such item: 12/],

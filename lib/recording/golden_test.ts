@@ -21,7 +21,7 @@ Deno.test("the golden recording reads as it was written", async () => {
   assert.equal(formatTrace(items), Deno.readTextFileSync(`${GOLDEN}/web.trace`));
   assert.equal(ending.complete, true);
   assert(manifest.segments.length >= 2 && blocks > manifest.segments.length);
-  assert.deepEqual(new Set(items.map(({ item }) => item)).size, 6);
+  assert.deepEqual(new Set(items.map(({ item }) => item)).size, 7);
   assert.deepEqual(items.at(-1), { item: "end", complete: true, icount: vm.end!.icount });
 });
 

@@ -50,6 +50,11 @@ export interface HybridVisitor {
     head: Uint8Array,
   ): void;
   check(check: CheckPoint): void;
+  /**
+   * The VM's cut of `epoch` stands here, after `icount` instructions: every item before belongs to
+   * earlier epochs, and no received frame behind is of an earlier one (`lib/clocks/CHECKPOINTS.md`).
+   */
+  epoch(epoch: number, icount: number): void;
   /** The last item. `complete`: the rr log was recorded to its end; `icount`: where it stops. */
   end(complete: boolean, icount: number): void;
 }
@@ -80,6 +85,8 @@ export interface HybridCounts {
   readonly framesUnmatched: number;
   readonly framesSent: number;
   readonly checks: number;
+  /** Cuts of epochs. */
+  readonly epochs: number;
 }
 
 /** A finished segment file. */

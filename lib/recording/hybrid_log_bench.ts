@@ -69,6 +69,7 @@ const nothing: HybridVisitor = {
   frame() {},
   send() {},
   check() {},
+  epoch() {},
   end() {},
 };
 

@@ -50,6 +50,7 @@ Deno.test("a log comes back as it was written, with its totals", () =>
       framesUnmatched: 0,
       framesSent: 40,
       checks: 8,
+      epochs: 13,
       complete: true,
       closed: true,
       icount: eventBytes,

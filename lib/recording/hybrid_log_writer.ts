@@ -51,6 +51,7 @@ const NOTHING: Counts = {
   framesUnmatched: 0,
   framesSent: 0,
   checks: 0,
+  epochs: 0,
   icount: 0,
 };
 
@@ -150,6 +151,14 @@ export class HybridLogWriter {
     this.#makeRoom(0);
     this.#encoder.check(check);
     this.#counts.checks++;
+    this.#added();
+  }
+
+  /** Appends the VM's cut of `epoch`, higher than the one before. */
+  epoch(epoch: number): void {
+    this.#makeRoom(0);
+    this.#encoder.epoch(epoch, this.#counts.icount);
+    this.#counts.epochs++;
     this.#added();
   }
 

@@ -7,7 +7,7 @@ import { ClusterrrError, FormatError, messageOf, VersionError } from "../errors.
 import { diskError } from "./disk_error.ts";
 
 export const MANIFEST_FORMAT = "clusterrr-recording";
-export const MANIFEST_VERSION = 1;
+export const MANIFEST_VERSION = 2;
 const MANIFEST_FILE = "manifest.json";
 
 const count = z.int().nonnegative();
@@ -53,6 +53,7 @@ const vmSchema = z.object({
     framesUnmatched: count,
     framesSent: count,
     checks: count,
+    epochs: count,
   }).nullable(),
 });
 
@@ -83,7 +84,11 @@ export const manifestSchema = z.object({
     bytes: count,
     sha256,
   })),
-  timing: z.object({ recordS: z.number().nonnegative() }),
+  timing: z.object({
+    recordS: z.number().nonnegative(),
+    /** Epoch E begins at E times this, in ms since the VMs began to run; 0: there are no epochs. */
+    epochMs: z.number().nonnegative(),
+  }),
   /** What the recorder counted, once the recording is sealed. */
   recorder: z.object({
     framesSent: count,

@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { ClusterrrError, FormatError, HostError, VersionError } from "../errors.ts";
 import { HybridLogReader } from "./hybrid_log_reader.ts";
 import { HybridLogWriter } from "./hybrid_log_writer.ts";
-import { type Manifest, readManifest, vmDirectory, writeManifest } from "./manifest.ts";
+import {
+  type Manifest,
+  MANIFEST_VERSION,
+  readManifest,
+  vmDirectory,
+  writeManifest,
+} from "./manifest.ts";
 import { createRecordingDirectory, verifySegments } from "./recording_directory.ts";
 import { readItems, rrHeader } from "./testdata/item_trace.ts";
 
@@ -11,7 +17,7 @@ const SHA256 = "0123456789abcdef".repeat(4);
 function manifest(): Manifest {
   return {
     format: "clusterrr-recording",
-    formatVersion: 1,
+    formatVersion: MANIFEST_VERSION,
     id: "0123456789abcdef",
     name: "trio",
     createdAt: "2025-01-02T03:04:05.678Z",
@@ -33,7 +39,7 @@ function manifest(): Manifest {
       totals: null,
     }],
     segments: [],
-    timing: { recordS: 0 },
+    timing: { recordS: 0, epochMs: 250 },
   };
 }
 
@@ -86,8 +92,8 @@ Deno.test("what is wrong with a manifest is said", () =>
     refuses(() => readManifest(dir), FormatError, /manifest.json at byte 8: not JSON/);
     write({ some: "thing" });
     refuses(() => readManifest(dir), FormatError, /something else than a recording/);
-    write({ ...good, formatVersion: 2 });
-    refuses(() => readManifest(dir), VersionError, /recording format 2; this build knows format 1/);
+    write({ ...good, formatVersion: MANIFEST_VERSION + 1 });
+    refuses(() => readManifest(dir), VersionError, /recording format 3; this build knows format 2/);
     write({ ...good, vms: [{ ...good.vms[0], name: "../../etc" }], id: "xyz" });
     refuses(
       () => readManifest(dir),

@@ -9,7 +9,7 @@ import { FormatError, VersionError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { BLOCK_RAW_BYTES_MAX, BLOCK_STORED_BYTES_MAX } from "./block_columns.ts";
 
-export const HYBRID_LOG_VERSION = 1;
+export const HYBRID_LOG_VERSION = 2;
 export const SEGMENT_HEADER_BYTES = 48;
 export const BLOCK_HEADER_BYTES = 52;
 export const FOOTER_BYTES = 24;

@@ -24,8 +24,8 @@ const SEGMENT: SegmentHeader = {
   firstIcount: 2 ** 40 + 5,
   firstBlock: 7,
 };
-const SEGMENT_HEX = "434c52525345470a" + "0100" + "3000" + "03000000" + "02000000" + "0c20e000" +
-  "8877665544332211" + "0500000000010000" + "07000000" + "bc450ea1";
+const SEGMENT_HEX = "434c52525345470a" + "0200" + "3000" + "03000000" + "02000000" + "0c20e000" +
+  "8877665544332211" + "0500000000010000" + "07000000" + "423eeec5";
 const BLOCK: BlockHeader = {
   type: "items",
   number: 7,
@@ -50,7 +50,7 @@ function blockHeader(header: BlockHeader, seed = SEED): Uint8Array {
 Deno.test("segment header, block header, footer: exact bytes, both ways", () => {
   assert.equal(encodeSegmentHeader(SEGMENT).toHex(), SEGMENT_HEX);
   assert.deepEqual(decodeSegmentHeader(Uint8Array.fromHex(SEGMENT_HEX), "f"), SEGMENT);
-  assert.equal(checksumSeed(Uint8Array.fromHex(SEGMENT_HEX)), 0xa10e45bc);
+  assert.equal(checksumSeed(Uint8Array.fromHex(SEGMENT_HEX)), 0xc5ee3e42);
   assert.equal(blockHeader(BLOCK).toHex(), BLOCK_HEX);
   assert.deepEqual(decodeBlockHeader(Uint8Array.fromHex(BLOCK_HEX), "f", 48, SEED), BLOCK);
   assert.equal(encodeFooter(10_000, 3, SEED).toHex(), FOOTER_HEX);
@@ -76,11 +76,11 @@ Deno.test("every flipped bit of a header or footer is refused", () => {
 
 Deno.test("another version, another seed, absurd sizes", () => {
   const newer = Uint8Array.fromHex(SEGMENT_HEX);
-  newer[8] = 2;
+  newer[8] = 3;
   assert.throws(() => decodeSegmentHeader(newer, "f"), (error) => {
     assert(error instanceof VersionError);
     assert.equal(error.offset, 8);
-    assert.match(error.message, /version 2; this build knows version 1/);
+    assert.match(error.message, /version 3; this build knows version 2/);
     return true;
   });
   const block = Uint8Array.fromHex(BLOCK_HEX);

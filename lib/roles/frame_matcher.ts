@@ -192,11 +192,16 @@ export class Deliveries {
       if (source !== 0 && sent.hashOf(source, sendNumber) !== hash) continue;
       this.skipped += i - this.#head;
       this.#drop(i - this.#head + 1);
+      if (
+        this.#unsure &&
+        !(source !== 0 && received.hasOneReading && sent.isUnique(source, hash))
+      ) {
+        // Perhaps a later copy: its time would put the frame into a later epoch than it is of.
+        const lamport = this.#goOn(0n);
+        return { kind: source === 0 ? "external" : "unmatched", lamport };
+      }
       const lamport = this.#goOn(delivery.lamport);
       if (source === 0) return { kind: "external", lamport };
-      if (this.#unsure && !(received.hasOneReading && sent.isUnique(source, hash))) {
-        return { kind: "unmatched", lamport };
-      }
       return { kind: "internal", source, sendNumber, lamport };
     }
     // Its event was lost. The clock went on by at least one; more is not known.

@@ -90,6 +90,8 @@ export interface VmPort {
 export interface RecordedVm extends VmPort {
   /** Bytes of the rr log that wait: a chunk valid until the next call, nothing yet, or the end. */
   readLog(): Uint8Array | "again" | "closed";
+  /** Bytes of the rr log that wait; QEMU may hold back a buffer more. */
+  unreadLog(): number;
 }
 
 /** A VM that is being replayed. */

@@ -10,6 +10,7 @@
  * and delivered before the log could show it, so all that is known of it has been read by the time
  * the log's bytes are decoded.
  */
+import { CutPlacer } from "../clocks/cut_placer.ts";
 import { ClusterrrError } from "../errors.ts";
 import type { CheckPoint } from "../recording/hybrid_log.ts";
 import type { VmNumber } from "../units.ts";
@@ -35,6 +36,7 @@ export interface HybridLogPort {
   ): void;
   send(length: number, hash: Uint8Array, lamport: bigint, head?: Uint8Array): void;
   check(check: CheckPoint): void;
+  epoch(epoch: number): void;
   flush(): void;
 }
 
@@ -44,6 +46,8 @@ export interface LogScanner {
   /** `true` if the log ended as QEMU ends it, `false` if it was cut off. */
   finish(): boolean;
   readonly icount: number;
+  /** Bytes of whole events so far: the place in the log of what comes next. */
+  readonly offset: number;
   /** Asks what the log has at an instruction count; `onWatch` tells when the log has gone on. */
   watch(icount: number): void;
   /**
@@ -89,6 +93,8 @@ const FLUSH_EVERY_MS = 1000;
 const TURN_MS_MIN = 4;
 const TURN_MS_MAX = 16;
 const CHECK_STEP_MS = 50;
+/** While a cut is due, it is looked for after so many bytes of the log. */
+const CUT_STEP_BYTES = 512;
 /** Until a check that cannot be compared is taken again, and how often in a row. */
 const RETAKE_AFTER_MS = 150;
 const RETAKES_MAX = 10;
@@ -108,6 +114,8 @@ class RecordedStream implements LogSink {
   readonly join = new SendJoin(this.sent);
   readonly deliveries = new Deliveries();
   readonly captured: Captured[] = [];
+  /** Finds where in the log the epochs begin. */
+  readonly cuts: CutPlacer;
   readonly scanner: LogScanner;
   /** Stops whose place in the log is not known yet, by instruction count. */
   readonly pendingChecks = new Map<number, (place: CheckPlace) => void>();
@@ -125,7 +133,9 @@ class RecordedStream implements LogSink {
     readonly recording: RecordingVm,
     private readonly lookup: SentLookup,
     private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
+    logBufferBytes: number | undefined,
   ) {
+    this.cuts = new CutPlacer(logBufferBytes === undefined ? {} : { bufferBytes: logBufferBytes });
     this.scanner = recording.scanner(this);
     this.scanner.onWatch = (icount, place) => this.pendingChecks.get(icount)?.(place);
   }
@@ -140,6 +150,8 @@ class RecordedStream implements LogSink {
 
   frame(header: Uint8Array, payload: Uint8Array, _icount: number): void {
     const match = this.deliveries.match(payload, this.lookup);
+    const at = this.scanner.offset - header.length - payload.length;
+    this.#writeCuts(this.cuts.beforeReceive(match.lamport, at));
     if (match.kind === "internal") {
       this.framesInternal++;
       const number = this.captureNumber(match.source, match.sendNumber);
@@ -149,6 +161,22 @@ class RecordedStream implements LogSink {
     if (match.kind === "external") this.framesExternal++;
     else this.framesUnmatched++;
     this.recording.log.frame(header, payload, match.lamport, match.kind);
+  }
+
+  /** Decodes the next bytes of the log, and writes the cuts of epochs that fall into them. */
+  decode(chunk: Uint8Array): void {
+    for (let rest = chunk; rest.length > 0;) {
+      const due = this.cuts.dueAt - this.rrLogBytes;
+      const part = rest.subarray(0, Math.min(rest.length, Math.max(due, CUT_STEP_BYTES)));
+      this.rrLogBytes += part.length;
+      this.scanner.push(part);
+      this.#writeCuts(this.cuts.atBoundary(this.scanner.offset));
+      rest = rest.subarray(part.length);
+    }
+  }
+
+  #writeCuts(epochs: readonly number[]): void {
+    for (const epoch of epochs) this.recording.log.epoch(epoch);
   }
 
   capture(frame: Uint8Array, headBytes: number): void {
@@ -192,6 +220,8 @@ export interface RecordingOptions {
   /** Between two short stops of each VM; 0 takes none. */
   readonly checkEveryMs: number;
   readonly frameHeadBytes?: number;
+  /** What QEMU holds back of its log at most. Default: stdio's buffer, 4 KiB. */
+  readonly logBufferBytes?: number;
 }
 
 /** Records the VMs of one host. */
@@ -219,7 +249,10 @@ export class RecordingAgent implements RecorderSink {
       isUnique: (source, hash) => this.#streams.get(source)?.sent.isUnique(hash) ?? false,
     };
     for (const vm of vms) {
-      this.#streams.set(vm.vm.number, new RecordedStream(vm, lookup, numberOf));
+      this.#streams.set(
+        vm.vm.number,
+        new RecordedStream(vm, lookup, numberOf, options.logBufferBytes),
+      );
     }
   }
 
@@ -235,7 +268,18 @@ export class RecordingAgent implements RecorderSink {
     length: number,
     lamport: bigint,
   ): void {
-    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
+    const stream = this.#streams.get(vm);
+    stream?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
+    stream?.cuts.delivered(lamport);
+  }
+
+  /** Begins an epoch: no later frame is stamped with an earlier time. Epochs rise. */
+  tick(epoch: number): void {
+    this.recorder.tick(epoch);
+    for (const { vm, ended, cuts, rrLogBytes } of this.#streams.values()) {
+      // Asked after the tick: what had been logged before it is all counted.
+      if (ended === "no") cuts.tick(epoch, rrLogBytes + vm.unreadLog());
+    }
   }
 
   /** Starts moving data: logs are read from here on, so that paused VMs can come up. */
@@ -339,8 +383,7 @@ export class RecordingAgent implements RecorderSink {
 
   #decode(stream: RecordedStream, chunk: Uint8Array | "closed"): void {
     if (chunk !== "closed") {
-      stream.rrLogBytes += chunk.length;
-      stream.scanner.push(chunk);
+      stream.decode(chunk);
       return;
     }
     stream.ended = stream.scanner.finish() ? "complete" : "cut off";

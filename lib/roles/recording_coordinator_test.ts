@@ -23,6 +23,10 @@ class FakeAgent implements RecordingAgentPort {
     assert.equal(late, undefined, "arming is synchronous");
   }
   run = () => this.#phase("run");
+  readonly ticks: number[] = [];
+  tick(epoch: number): void {
+    this.ticks.push(epoch);
+  }
   quiesce = () => this.#phase("quiesce");
   seal = () => this.#phase("seal");
   abort = () => this.#phase("abort");
@@ -64,13 +68,15 @@ function assertPhases(journal: readonly string[], first: string, second: string)
   assert.ok(Math.max(...ends) < Math.min(...begins), `${first} before ${second}: ${journal}`);
 }
 
+const lasting = (durationMs: number | undefined) => ({ durationMs, epochMs: 0 });
+const UNTIL_POWEROFF = lasting(undefined);
 const never = new AbortController().signal;
 
 Deno.test("coordinator: all are armed before any runs, and sealed once all have powered off", async () => {
   const { journal, agents } = twoAgents((agent, phase) => {
     if (phase === "run") agent.finish();
   });
-  assert.deepEqual(await coordinateRecording(agents, undefined, never), { by: "poweroff" });
+  assert.deepEqual(await coordinateRecording(agents, UNTIL_POWEROFF, never), { by: "poweroff" });
   assertPhases(journal, "arm", "run");
   assertPhases(journal, "run done", "seal");
   assert.equal(journal.filter((line) => line.endsWith("seal done")).length, 2);
@@ -81,7 +87,7 @@ Deno.test("coordinator: one VM's poweroff does not end the recording, the durati
   const { journal, agents } = twoAgents((agent, phase) => {
     if (phase === "run" && agent === agents[0]) agent.finish();
   });
-  assert.deepEqual(await coordinateRecording(agents, 20, never), { by: "duration" });
+  assert.deepEqual(await coordinateRecording(agents, lasting(20), never), { by: "duration" });
   assertPhases(journal, "run done", "quiesce");
   assertPhases(journal, "quiesce done", "seal");
   assert.doesNotMatch(journal.join(), /abort/);
@@ -96,7 +102,11 @@ Deno.test("coordinator: an interrupt at any phase ends a complete recording in o
     if (at === "before") interrupt.abort();
     if (at === "running") setTimeout(() => interrupt.abort(), 10);
     const stopsItself = at === "quiesce" || at === "seal";
-    const end = await coordinateRecording(agents, stopsItself ? 5 : undefined, interrupt.signal);
+    const end = await coordinateRecording(
+      agents,
+      lasting(stopsItself ? 5 : undefined),
+      interrupt.signal,
+    );
     assert.deepEqual(end, { by: stopsItself ? "duration" : "interrupt" }, at);
     assertPhases(journal, "arm", "run");
     assertPhases(journal, "run done", "quiesce");
@@ -113,7 +123,7 @@ Deno.test("coordinator: a VM that crashes stops the others, and the report names
   for (const [how, message] of cases) {
     const { journal, agents, b } = twoAgents();
     setTimeout(() => b.crash(how), 5);
-    const end = await coordinateRecording(agents, undefined, never);
+    const end = await coordinateRecording(agents, UNTIL_POWEROFF, never);
     assert.ok(end.by === "failure");
     assert.match(end.error.message, message);
     assertPhases(journal, "quiesce done", "seal");
@@ -127,7 +137,7 @@ Deno.test("coordinator: a crash of the last VM is no poweroff, though its log en
     if (phase === "seal" && agent === b) b.crash({ signal: "SIGSEGV", code: null });
   });
   assert.equal(a, agents[0]);
-  const end = await coordinateRecording(agents, undefined, never);
+  const end = await coordinateRecording(agents, UNTIL_POWEROFF, never);
   assert.ok(end.by === "failure");
   assert.match(end.error.message, /VM b was ended by SIGSEGV/);
 });
@@ -139,7 +149,11 @@ Deno.test("coordinator: an agent that fails in any phase aborts all, and is repo
       if (agent === b && phase === at) throw failure;
     });
     if (at === "finished") setTimeout(() => b.finish(failure), 5);
-    const end = await coordinateRecording(agents, at === "finished" ? undefined : 5, never);
+    const end = await coordinateRecording(
+      agents,
+      lasting(at === "finished" ? undefined : 5),
+      never,
+    );
     assert.ok(end.by === "failure", at);
     assert.equal(end.error, failure);
     for (const name of ["a", "b"]) {
@@ -155,7 +169,7 @@ Deno.test("coordinator: what failed first is reported, also where aborting fails
     if (agent === b && phase === "run") throw new TypeError("a bug");
     if (phase === "abort") throw new Error("cannot abort");
   });
-  const end = await coordinateRecording(agents, undefined, never);
+  const end = await coordinateRecording(agents, UNTIL_POWEROFF, never);
   assert.ok(end.by === "failure" && end.error instanceof ClusterrrError);
   assert.equal(end.error.message, "Recording failed: a bug");
   assert.ok(end.error.cause instanceof TypeError);
@@ -170,6 +184,18 @@ Deno.test("coordinator: an interrupt that comes afterwards finds no listener", a
   signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
   signal.removeEventListener = (...args: Parameters<typeof add>) => (listeners--, remove(...args));
   const { agents } = twoAgents();
-  await coordinateRecording(agents, 5, signal);
+  await coordinateRecording(agents, lasting(5), signal);
   assert.equal(listeners, 0);
+});
+
+Deno.test("coordinator: all agents hear of every epoch while the VMs run, and of none afterwards", async () => {
+  const { agents, a, b } = twoAgents();
+  const schedule = { durationMs: 60, epochMs: 10 };
+  assert.deepEqual(await coordinateRecording(agents, schedule, never), { by: "duration" });
+  const heard = a.ticks.length;
+  assert.ok(heard >= 2, `${heard} epochs in 60 ms`);
+  assert.deepEqual(a.ticks, b.ticks);
+  assert.ok(a.ticks.every((epoch, i) => epoch > (a.ticks[i - 1] ?? 0)), `${a.ticks} rise`);
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(a.ticks.length, heard);
 });

@@ -48,6 +48,7 @@ export function takeCensus(blocks: LogBlocks): LogCensus {
     frame: (header, payload) => bytes += header.length + payload.length,
     send: () => sends++,
     check: (check) => checks.push(check),
+    epoch: () => {},
     end: (wasComplete, at) => {
       complete = wasComplete;
       icount = at;
@@ -147,6 +148,7 @@ export class HybridSource implements ReplaySource {
       this.#sends.push({ length, hash: hash.slice(), head: head.slice() });
     },
     check: () => {},
+    epoch: () => {},
     end: () => {},
   };
 

@@ -7,6 +7,7 @@
  * milliseconds. A full ring loses events but no frames; the numbers in the events show the gap, the
  * counters its size.
  */
+import { EPOCH_MAX, EPOCH_SHIFT } from "../../lib/clocks/lamport.ts";
 import type { RecorderCounters, RecorderPort, RecorderSink } from "../../lib/roles/ports.ts";
 import { namesOf } from "../names.ts";
 import { makePins, removePins } from "../pins.ts";
@@ -38,8 +39,6 @@ const IN_FLIGHT_DEFAULT = 1 << 18;
 const VM_STATE_WORDS = 8; // struct vm_state: u64s
 const VM_STATE_BYTES = VM_STATE_WORDS * 8;
 const SETTINGS_BYTES = 16; // struct settings: u64 epoch_floor, u64 stamp_mask
-const EPOCH_SHIFT = 40n;
-const EPOCH_MAX = 2 ** 23 - 1; // the floor stays a positive 64-bit number
 
 /** A recorder at work. */
 export interface Recorder extends RecorderPort {

@@ -10,7 +10,7 @@ import { countUses, HybridSource, takeCensus } from "../../lib/roles/replay_sour
 import { ReplayingAgent, type VmReplayResult } from "../../lib/roles/replaying_agent.ts";
 import { RetransmissionQueue } from "../../net/retransmit/queue.ts";
 import { Random } from "./random.ts";
-import { type Faults, RecordedWorld } from "./recorded_world.ts";
+import { type Faults, RecordedWorld, STDIO_BYTES } from "./recorded_world.ts";
 import { ReplayedWorld } from "./replayed_world.ts";
 import { TABLE } from "./rr_bytes.ts";
 
@@ -53,11 +53,19 @@ export async function recordCluster(
       scanner: (sink) => new RrLogScanner(TABLE, sink, vm.name),
     })),
     world,
-    { checkEveryMs: 0 },
+    { checkEveryMs: 0, logBufferBytes: STDIO_BYTES },
   );
+  let epoch = 0;
+  world.beforePump = () => {
+    if (random.chance(40)) agent.tick(epoch += random.between(1, 3));
+  };
   const interrupt = new AbortController();
   incident(world, interrupt, random);
-  const end = await coordinateRecording([agent], undefined, interrupt.signal);
+  const end = await coordinateRecording(
+    [agent],
+    { durationMs: undefined, epochMs: 0 },
+    interrupt.signal,
+  );
   const totals = agent.progress().map((vm, i) => logs[i]!.close(vm.ended === "complete"));
   return { directory, world, end, totals };
 }

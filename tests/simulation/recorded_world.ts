@@ -13,6 +13,7 @@ import type {
   RecorderSink,
   VmEnd,
 } from "../../lib/roles/ports.ts";
+import { epochStart } from "../../lib/clocks/lamport.ts";
 import { Program } from "./program.ts";
 import type { Random } from "./random.ts";
 import { CLOCK, encode, END, INSTRUCTION, NET, POWER_OFF, QUIT, TABLE } from "./rr_bytes.ts";
@@ -35,6 +36,8 @@ export const NO_FAULTS: Faults = {
 };
 
 const STEPS_AT_ONCE_MAX = 6;
+/** Bytes of the log that a VM holds back at most. */
+export const STDIO_BYTES = 60;
 const ETHERNET_BYTES_MIN = 60;
 
 interface Travelling {
@@ -54,8 +57,11 @@ export class RecordedSim implements RecordedVm {
   /** Every frame that the program has sent. */
   readonly frames: Uint8Array[] = [];
   /** What arrived, in order: the true source, and the frame. */
-  readonly received: { source: number; frame: Uint8Array }[] = [];
-  readonly tapQueue: { source: number; frame: Uint8Array }[] = [];
+  readonly received: { source: number; frame: Uint8Array; sendNumber: number; at: number }[] = [];
+  /** Where in the log each frame was sent. */
+  readonly sentAt: number[] = [];
+  logBytes = 0;
+  readonly tapQueue: { source: number; frame: Uint8Array; sendNumber: number }[] = [];
   running = false;
   /** How often this VM still acts before it powers off. */
   left: number;
@@ -102,6 +108,7 @@ export class RecordedSim implements RecordedVm {
     }
     const count = random.between(1, 12);
     this.program.execute(count, (frame) => {
+      this.sentAt.push(this.logBytes);
       this.frames.push(frame);
       this.#captured.push(frame);
       this.world.send(this, frame);
@@ -110,16 +117,19 @@ export class RecordedSim implements RecordedVm {
   }
 
   #receive(): void {
-    const { source, frame: sent } = this.tapQueue.shift()!;
+    const { source, frame: sent, sendNumber } = this.tapQueue.shift()!;
     const frame = padFrame(sent);
-    this.received.push({ source, frame });
+    this.received.push({ source, frame, sendNumber, at: this.logBytes });
     this.program.receive(frame);
     this.#write(encode(NET, { type: "frame", id: 0, flags: 0, payload: frame }));
   }
 
   #write(bytes: Uint8Array): void {
     this.log.push(bytes);
+    this.logBytes += bytes.length;
+    const held = this.#stdio.reduce((sum, part) => sum + part.length, bytes.length);
     this.#stdio.push(bytes);
+    if (held >= STDIO_BYTES) this.flush();
   }
 
   /** What QEMU's stdio holds back goes into the pipe. */
@@ -154,7 +164,12 @@ export class RecordedSim implements RecordedVm {
     this.#over({ code: null, signal: "SIGKILL", stderr: "" }, this.world.random.below(15));
   }
 
+  unreadLog(): number {
+    return this.#pipe.reduce((sum, part) => sum + part.length, 0);
+  }
+
   readLog(): Uint8Array | "again" | "closed" {
+    if (this.number === 1) this.world.beforePump();
     this.world.goOn();
     if (this.#pipe.length === 0) return this.isOver ? "closed" : "again";
     const bytes = Uint8Array.from(this.#pipe.splice(0).flatMap((part) => [...part]));
@@ -210,6 +225,9 @@ export class RecordedWorld implements RecorderPort {
   readonly vms: readonly RecordedSim[];
   /** Called before each step, with the number of steps so far. */
   beforeStep: (steps: number) => void = () => {};
+  /** Called before each turn of the agent. */
+  beforePump: () => void = () => {};
+  #floor = 0n;
   #steps = 0;
   #travelling: Travelling[] = [];
   #ring: ((sink: RecorderSink) => void)[] = [];
@@ -242,7 +260,7 @@ export class RecordedWorld implements RecorderPort {
   send(from: RecordedSim, frame: Uint8Array): void {
     if (this.random.chance(this.faults.refusedSends)) return;
     const sendNumber = from.numbered++;
-    const stamp = from.clock += 1n;
+    const stamp = from.clock = max(from.clock, this.#floor) + 1n;
     if (!this.random.chance(this.faults.lostSendEvents)) {
       this.#ring.push((sink) => sink.sent(from.number, sendNumber, frame.length, stamp, 0n));
     }
@@ -262,13 +280,13 @@ export class RecordedWorld implements RecorderPort {
   #deliver({ to, frame, source, sendNumber, stamp }: Travelling): void {
     if (to.isOver) return;
     const number = to.deliveries++;
-    const lamport = to.clock = (to.clock > stamp ? to.clock : stamp) + 1n;
+    const lamport = to.clock = max(max(to.clock, this.#floor), stamp) + 1n;
     if (!this.random.chance(this.faults.lostDeliveryEvents)) {
       this.#ring.push((sink) =>
         sink.delivered(to.number, number, source, sendNumber, frame.length, lamport, 0n)
       );
     }
-    if (!this.random.chance(this.faults.tapDrops)) to.tapQueue.push({ source, frame });
+    if (!this.random.chance(this.faults.tapDrops)) to.tapQueue.push({ source, frame, sendNumber });
   }
 
   drain(sink: RecorderSink): number {
@@ -282,5 +300,11 @@ export class RecordedWorld implements RecorderPort {
     return { sent: 0n, delivered: 0n, lostSends: 0n, lostReceives: 0n };
   }
 
-  tick(): void {}
+  tick(epoch: number): void {
+    this.#floor = epochStart(epoch);
+  }
+}
+
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
 }

@@ -1,7 +1,7 @@
 /** For the tests of the hybrid log: small logs in temporary directories. */
 import { type HybridLogExpectation, HybridLogReader } from "../hybrid_log_reader.ts";
 import type { HybridLogOptions } from "../hybrid_log_writer.ts";
-import { numberSends, rrHeader, type TraceItem, TraceVisitor } from "./item_trace.ts";
+import { numberItems, rrHeader, type TraceItem, TraceVisitor } from "./item_trace.ts";
 
 export const VM: HybridLogExpectation = { vm: 2, rrLogVersion: 0xe0200c };
 export const OPTIONS: HybridLogOptions = { vm: 2, rrLogVersion: 0xe0200c };
@@ -20,12 +20,13 @@ export function someItems(rounds: number): TraceItem[] {
       { item: "send", number: 0, length: 60, hash: `${payload}000000`, lamport, head: payload },
       { item: "frame", header: rrHeader(9, 0, 1, 5), payload, lamport, origin: "external" },
     );
+    if (i % 3 === 2) items.push({ item: "epoch", epoch: 2, icount: 0 });
     if (i % 5 !== 4) continue;
     const ramSha256 = "ab".repeat(32);
     const state = { registers: "RAX=0", ramSha256, ramBytes: 1 << 27, wallMs: 1.5e12 + i };
     items.push({ item: "check", check: { icount: i * 100, inside: i % 2 === 0, ...state } });
   }
-  return numberSends(items);
+  return numberItems(items);
 }
 
 export function inTempDir(work: (dir: string) => void): void {

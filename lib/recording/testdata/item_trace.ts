@@ -12,6 +12,7 @@ export type TraceItem =
   | { item: "frame"; header: string; payload: string; lamport: bigint; origin: FrameOrigin }
   | { item: "send"; number: number; length: number; hash: string; lamport: bigint; head: string }
   | { item: "check"; check: CheckPoint }
+  | { item: "epoch"; epoch: number; icount: number }
   | { item: "end"; complete: boolean; icount: number };
 
 /** Appends every item it is given to `items`. */
@@ -34,6 +35,9 @@ export class TraceVisitor implements HybridVisitor {
   }
   check(check: CheckPoint): void {
     this.items.push({ item: "check", check });
+  }
+  epoch(epoch: number, icount: number): void {
+    this.items.push({ item: "epoch", epoch, icount });
   }
   end(complete: boolean, icount: number): void {
     this.items.push({ item: "end", complete, icount });
@@ -69,6 +73,9 @@ export function writeItems(writer: HybridLogWriter, items: readonly TraceItem[])
       }
       case "check":
         writer.check(item.check);
+        break;
+      case "epoch":
+        writer.epoch(item.epoch);
         break;
       case "end":
         throw new Error("close() writes the end");
@@ -184,14 +191,29 @@ export const arbitraryItems: fc.Arbitrary<TraceItem[]> = fc.array(
         wallMs: fc.maxSafeNat(),
       }).map((check) => ({ ...check })),
     }),
+    fc.record({
+      item: fc.constant("epoch"),
+      epoch: fc.integer({ min: 1, max: 1000 }),
+      icount: fc.constant(0),
+    }),
   ) as fc.Arbitrary<TraceItem>,
   { maxLength: 60 },
-).map(numberSends);
+).map(numberItems);
 
-/** Gives the sends their numbers: 0, 1, 2 … */
-export function numberSends(items: TraceItem[]): TraceItem[] {
+/**
+ * Gives the sends their numbers, 0, 1, 2 …, makes epochs rise (each is a step from the last) and gives
+ * them the instruction counts that {@link writeItems} makes.
+ */
+export function numberItems(items: TraceItem[]): TraceItem[] {
   let number = 0;
-  return items.map((item) => item.item === "send" ? { ...item, number: number++ } : { ...item });
+  let epoch = 0;
+  let icount = 0;
+  return items.map((item) => {
+    if (item.item === "events") icount += item.bytes.length / 2;
+    if (item.item === "send") return { ...item, number: number++ };
+    if (item.item === "epoch") return { ...item, epoch: epoch += item.epoch, icount };
+    return { ...item };
+  });
 }
 
 /** One line an item, for golden files. */

@@ -8,7 +8,7 @@ import { type Manifest, vmDirectory, writeManifest } from "../manifest.ts";
 import { createRecordingDirectory } from "../recording_directory.ts";
 import {
   formatTrace,
-  numberSends,
+  numberItems,
   readItems,
   rrHeader,
   type TraceItem,
@@ -26,7 +26,7 @@ writeItems(writer, goldenItems());
 const { segments, complete, closed, icount, ...totals } = writer.close(true);
 const manifest: Manifest = {
   format: "clusterrr-recording",
-  formatVersion: 1,
+  formatVersion: 2,
   id: "00112233445566778899aabbccddeeff",
   name: "golden",
   createdAt: "2025-01-02T03:04:05.678Z",
@@ -54,7 +54,7 @@ const manifest: Manifest = {
     totals,
   }],
   segments: segments.map((segment) => ({ vm: 1, ...segment })),
-  timing: { recordS: 1.25 },
+  timing: { recordS: 1.25, epochMs: 250 },
 };
 writeManifest(dir, manifest);
 const log = readItems(HybridLogReader.open(vmDirectory(dir, "web"), { vm: 1, closed: true }));
@@ -83,10 +83,11 @@ function goldenItems(): TraceItem[] {
     if (i % 4 === 3) {
       items.push({ item: "frame", header: rrHeader(9, 0, 0, 60), payload, lamport, origin });
     }
+    if (i % 8 === 7) items.push({ item: "epoch", epoch: i + 1, icount: 0 });
     if (i % 10 !== 9) continue;
     const registers = "RAX=0000000000000000 RBX=0000000000000001\nRIP=ffffffff81000000\n";
     const state = { registers, ramSha256: sha256, ramBytes: 1 << 27, wallMs: 1735787045678 + i };
     items.push({ item: "check", check: { icount: i * 1000, inside: i > 10, ...state } });
   }
-  return numberSends(items);
+  return numberItems(items);
 }
