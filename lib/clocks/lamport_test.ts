@@ -22,7 +22,7 @@ Deno.test("a send is later than the clock, a receive later than clock and stamp"
 });
 
 Deno.test("property: causality orders times", () => {
-  const time = fc.bigInt(0n, (1n << 63n) - 1n).map((n) => lamportTime(n));
+  const time = fc.bigInt(0n, (1n << 63n) - 3n).map((n) => lamportTime(n));
   fc.assert(fc.property(time, time, (sender, receiver) => {
     const stamp = afterSend(sender);
     const received = afterReceive(receiver, stamp);
