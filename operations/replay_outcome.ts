@@ -1,0 +1,51 @@
+/** One replay of a whole recording, and what it came to. */
+import { type Divergence, DivergenceError } from "../lib/errors.ts";
+import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
+import type { CheckResult } from "../lib/roles/state_checker.ts";
+import { consolesEqual } from "./consoles.ts";
+import type { OpenRecording } from "./open_recording.ts";
+import { ReplayWorld, type WorldOptions } from "./replay_world.ts";
+
+/** What one replay came to. */
+export interface ReplayOutcome {
+  readonly results: readonly VmReplayResult[];
+  readonly checks: ReadonlyMap<string, readonly CheckResult[]>;
+  readonly consoleEqual: ReadonlyMap<string, boolean>;
+  readonly divergence: Divergence | undefined;
+  readonly replayS: number;
+  /** The most that the retransmission queue held. */
+  readonly queueBytesMax: number;
+}
+
+/** Runs the cluster once from its recording. A divergence is a result, not an error. */
+export async function replayOnce(
+  recording: OpenRecording,
+  options: WorldOptions,
+  withChecks: boolean,
+): Promise<ReplayOutcome> {
+  const world = await ReplayWorld.open(recording, options);
+  try {
+    const startedAt = performance.now();
+    let divergence: Divergence | undefined;
+    let results: readonly VmReplayResult[] = [];
+    try {
+      results = await world.runTo(undefined, ({ census }) => withChecks ? census.checks : []);
+    } catch (error) {
+      if (!(error instanceof DivergenceError)) throw error;
+      divergence = error.divergence;
+    }
+    const replayS = (performance.now() - startedAt) / 1000;
+    const cutOff = new Set(results.filter((vm) => vm.cutOff !== undefined).map((vm) => vm.name));
+    const consoleEqual = new Map(world.vms.map(({ recorded, census, console }) => {
+      const before = Deno.readTextFileSync(`${recording.directory}/${recorded.console}`);
+      const complete = census.complete && !cutOff.has(recorded.name);
+      const after = Deno.readTextFileSync(console);
+      return [recorded.name, consolesEqual(before, after, complete)];
+    }));
+    const checks = new Map(world.vms.map(({ vm }) => [vm.name, world.checks(vm.number)]));
+    const { queueBytesMax } = world;
+    return { results, checks, consoleEqual, divergence, replayS, queueBytesMax };
+  } finally {
+    await world.close();
+  }
+}
