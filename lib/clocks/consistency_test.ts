@@ -202,7 +202,7 @@ function replay(
   const advance = (vm: ModelVm): boolean => {
     const item = items.get(vm)![0];
     if (item === undefined) {
-      window.ended(vm.number);
+      window.leave(vm.number);
       items.delete(vm);
       return true;
     }

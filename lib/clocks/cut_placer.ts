@@ -75,6 +75,11 @@ export class CutPlacer {
     return this.#pending.length;
   }
 
+  /** The first byte at which a boundary may get a cut: none is missed by not asking before. */
+  get dueAt(): number {
+    return (this.#pending[0]?.behind ?? Infinity) + 1;
+  }
+
   /**
    * The clock of this VM is now at least `epoch << 40`. An epoch that is not above all before it changes
    * nothing. To be called before anything is decoded that was read after the clock was raised.

@@ -8,7 +8,9 @@ const timeIn = (epoch: number, counter = 5n) => epochStart(epoch) + counter;
 
 Deno.test("a cut stands at the first boundary behind the tick and what QEMU's buffer holds", () => {
   const placer = new CutPlacer();
+  assert.equal(placer.dueAt, Infinity);
   placer.tick(1, 1000);
+  assert.equal(placer.dueAt, 1000 + 4097);
   assert.deepEqual(placer.atBoundary(1001), []);
   assert.deepEqual(
     placer.atBoundary(1000 + 4096),

@@ -21,13 +21,27 @@ Deno.test("a VM that has ended holds nobody up", () => {
   const window = new ReplayWindow([1, 2], 1);
   assert.equal(window.enter(1, 1), true);
   assert.equal(window.enter(1, 2), false);
-  window.ended(2);
-  window.ended(2);
+  window.leave(2);
+  window.leave(2);
   assert.equal(window.enter(1, 2), true);
   assert.equal(window.slowest, 2);
   assert.throws(() => window.enter(2, 1), /VM 2 is not in the window/);
-  window.ended(1);
+  window.leave(1);
   assert.equal(window.slowest, Infinity);
+});
+
+Deno.test("a VM that left goes on in the epoch it was in", () => {
+  const window = new ReplayWindow([1, 2], 1, 4);
+  assert.equal(window.slowest, 4);
+  assert.equal(window.enter(2, 4), true, "everyone begins there");
+  assert.equal(window.enter(2, 5), true);
+  window.leave(2);
+  assert.equal(window.enter(1, 8), true);
+  window.rejoin(2);
+  window.rejoin(1);
+  assert.equal(window.slowest, 5);
+  assert.equal(window.enter(1, 9), false);
+  assert.equal(window.enter(2, 9), true);
 });
 
 Deno.test("epochs that nobody has do not count: who holds at a cut has done with all before it", () => {
@@ -64,7 +78,7 @@ Deno.test("property: the bound holds, asking again changes nothing, somebody may
           const vm = live[(refused < 10 ? choices.next().value : refused) % live.length]!;
           const epoch = epochs[next.get(vm)!];
           if (epoch === undefined) {
-            window.ended(vm);
+            window.leave(vm);
             next.delete(vm);
             refused = 0;
             continue;
