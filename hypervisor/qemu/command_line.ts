@@ -60,6 +60,8 @@ export type RunMode =
     readonly capture?: string;
     /** A Unix socket with a human monitor, through which QEMU's main loop is woken. */
     readonly waker?: string;
+    /** A Unix socket with QEMU's gdbstub. The guest sees nothing of it. */
+    readonly gdb?: string;
   }
   /** QEMU's own record/replay without our capture, for the benchmark. */
   | { readonly kind: "stock-record"; readonly tap: string; readonly rrLog: string }
@@ -106,6 +108,7 @@ export function buildCommandLine(
     ...["-chardev", `socket,id=qmp,path=${quoted(paths.qmp)},server=on,wait=off`],
     ...["-mon", "chardev=qmp,mode=control"],
     ...waker(mode),
+    ...gdbstub(mode),
     ...(paused ? ["-S"] : []),
   ];
 }
@@ -168,6 +171,12 @@ function waker(mode: RunMode): string[] {
   if (mode.kind !== "replay" || mode.waker === undefined) return [];
   const backend = `socket,id=wake,path=${quoted(mode.waker)},server=on,wait=off`;
   return ["-chardev", backend, "-mon", "chardev=wake,mode=readline"];
+}
+
+function gdbstub(mode: RunMode): string[] {
+  if (mode.kind !== "replay" || mode.gdb === undefined) return [];
+  const backend = `socket,id=gdb0,path=${quoted(mode.gdb)},server=on,wait=off`;
+  return ["-chardev", backend, "-gdb", "chardev:gdb0"];
 }
 
 /** What was typed during a recording comes out of the event log in a replay. */
