@@ -12,22 +12,40 @@ import { readRrLogFile } from "../rr_log/stream.ts";
 import { instructionCount } from "../../lib/units.ts";
 import { Waker } from "../waker.ts";
 import type { DebuggedVm } from "./debugged_vm.ts";
+import { GdbProxy } from "./proxy.ts";
+import type { TimelinePace } from "./timeline.ts";
 
 const testdata = new URL("testdata/", import.meta.url).pathname;
 const ENDED_WITHIN_MS = 120_000;
 /** A replay that sleeps out a guest timer is woken that often. */
 const WAKE_EVERY_MS = 10;
 
-/** Builds the test kernel, with symbols, and returns its path. */
-export async function buildKernel(directory: string): Promise<string> {
+/** Without a library, at fixed addresses, with symbols. */
+const FREESTANDING = [
+  ...["gcc", "-g", "-O1", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector"],
+  ...["-fcf-protection=none", "-nostdlib", "-static", "-Wl,--build-id=none"],
+];
+
+/**
+ * Builds the test kernel and returns its path.
+ * @param rounds of some 30,000 instructions
+ */
+export async function buildKernel(directory: string, rounds = 5): Promise<string> {
   const kernel = `${directory}/kernel`;
   await run([
-    ...["gcc", "-g", "-O1", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector"],
-    ...["-fcf-protection=none", "-mno-red-zone", "-mgeneral-regs-only", "-nostdlib", "-static"],
-    ...[`-Wl,-T,${testdata}kernel.ld`, "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"],
+    ...FREESTANDING,
+    ...[`-DROUNDS=${rounds}`, "-mno-red-zone", "-mgeneral-regs-only"],
+    ...[`-Wl,-T,${testdata}kernel.ld`, "-Wl,--no-warn-rwx-segments"],
     ...["-o", kernel, `${testdata}kernel_entry.S`, `${testdata}kernel.c`],
   ]);
   return kernel;
+}
+
+/** Builds the test program and returns its path. */
+export async function buildProgram(directory: string): Promise<string> {
+  const program = `${directory}/program`;
+  await run([...FREESTANDING, "-o", program, `${testdata}program.c`]);
+  return program;
 }
 
 /** A guest alone: no network peer, no disk. */
@@ -210,26 +228,68 @@ export class ReplayedGuest implements DebuggedVm {
   }
 }
 
-/** Runs gdb with `commands`, one after the other, and returns what it printed. */
+/** Gives `work` a proxy to a replay of `guest` that stands at its first instruction. */
+export async function withDebugger(
+  guest: RecordedGuest,
+  work: (vm: ReplayedGuest, proxy: GdbProxy) => Promise<void>,
+  pace?: TimelinePace,
+): Promise<void> {
+  const vm = new ReplayedGuest(guest);
+  await vm.start();
+  const proxy = GdbProxy.listen(vm, { port: 0 }, pace);
+  try {
+    await work(vm, proxy);
+  } finally {
+    await proxy.close();
+    await vm.end();
+  }
+}
+
+/** A gdb that works through `script`, a command a line. */
+export class Gdb {
+  readonly pid: number;
+  /** Everything it printed, once it has ended. */
+  readonly output: Promise<string>;
+  readonly #child: Deno.ChildProcess;
+
+  constructor(symbols: string, address: string, script: string, timeoutMs = 60_000) {
+    const settings = ["pagination off", "confirm off", "width 0", "debuginfod enabled off"];
+    const before = [...settings.map((setting) => `set ${setting}`), `target remote ${address}`];
+    const commands = [...before, ...script.split("\n").map((line) => line.trim())];
+    const file = Deno.makeTempFileSync({ prefix: "clusterrr-gdb-" });
+    Deno.writeTextFileSync(file, commands.join("\n") + "\n");
+    this.#child = new Deno.Command("gdb", {
+      args: ["-batch", "-nx", "-x", file, symbols],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+      signal: AbortSignal.timeout(timeoutMs),
+    }).spawn();
+    this.pid = this.#child.pid;
+    this.output = this.#child.output().then(({ stdout, stderr, signal }) => {
+      Deno.removeSync(file);
+      const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+      if (signal === "SIGTERM") throw new Error(`gdb did not end in ${timeoutMs} ms:\n${text}`);
+      return text;
+    });
+  }
+
+  kill(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+}
+
+/** Runs gdb to the end of its script and returns what it printed. */
 export async function gdb(
   symbols: string,
-  address: string,
-  commands: readonly string[],
-  timeoutMs = 60_000,
+  proxy: GdbProxy,
+  script: string,
+  timeoutMs?: number,
 ): Promise<string> {
-  const all = [
-    ...["set pagination off", "set confirm off", "set width 0", "set debuginfod enabled off"],
-    `target remote ${address}`,
-    ...commands,
-  ];
-  const argv = ["gdb", "-batch", "-nx", ...all.flatMap((command) => ["-ex", command]), symbols];
-  const child = new Deno.Command("gdb", {
-    args: argv.slice(1),
-    stdin: "null",
-    signal: AbortSignal.timeout(timeoutMs),
-  });
-  const { code, stdout, stderr } = await child.output();
-  const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-  if (code !== 0) throw new Error(`gdb ended with ${code}:\n${text}`);
-  return text;
+  return await new Gdb(symbols, proxy.address, script, timeoutMs).output;
+}
+
+/** What a script printed with `printf "NAME=…\\n"`, in order. */
+export function valuesOf(output: string, name: string): string[] {
+  return [...output.matchAll(new RegExp(`^${name}=(.*)$`, "gm"))].map((match) => match[1]!);
 }

@@ -7,7 +7,11 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 
-enum { ROUNDS = 5, SERIAL = 0x3f8, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, POWER = 0x604 };
+#ifndef ROUNDS
+#define ROUNDS 5
+#endif
+
+enum { SERIAL = 0x3f8, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, POWER = 0x604 };
 
 volatile long balance = 100;   /* changed by deposit() only, ROUNDS times */
 volatile long rounds;

@@ -61,6 +61,7 @@ long_mode:
         movw %ax, %es
         movw %ax, %ss
         leaq stack_end, %rsp
+        xorl %ebp, %ebp
         call kernel_main
 2:      hlt
         jmp 2b
