@@ -10,10 +10,14 @@
  * ours asks the replay session to bring the VM to an instruction count.
  */
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
+import { RspConnection } from "./connection.ts";
 import type { DebuggedVm } from "./debugged_vm.ts";
 import { GdbSession } from "./session.ts";
 import { Target } from "./target.ts";
 import type { TimelinePace } from "./timeline.ts";
+
+/** A second gdb gets an answer to what it asks first; after that it need not stay. */
+const TURNED_AWAY_WITHIN_MS = 3_000;
 
 /** Where gdb connects: a port of 127.0.0.1 (0: any that is free), or a Unix socket. */
 export type GdbAddress = { readonly port: number } | { readonly path: string };
@@ -24,6 +28,7 @@ export class GdbProxy {
   readonly #target: Target;
   readonly #listener: Deno.Listener;
   readonly #serving: Promise<void>;
+  readonly #turnedAway = new Set<RspConnection>();
   #session: GdbSession | undefined;
   #visit: Promise<void> = Promise.resolve();
 
@@ -63,14 +68,26 @@ export class GdbProxy {
   async close(): Promise<void> {
     this.#listener.close();
     this.#session?.close();
+    for (const gdb of this.#turnedAway) gdb.close();
     await this.#serving;
     await this.#visit;
+  }
+
+  #turnAway(conn: Deno.Conn): void {
+    const answer = `E.clusterrr: another gdb debugs VM ${this.#target.vm.name}; detach that first`;
+    const gdb = new RspConnection(conn, { packet: () => gdb.send(answer) });
+    const timer = setTimeout(() => gdb.close(), TURNED_AWAY_WITHIN_MS);
+    this.#turnedAway.add(gdb);
+    gdb.closed.then(() => {
+      clearTimeout(timer);
+      this.#turnedAway.delete(gdb);
+    });
   }
 
   async #serve(): Promise<void> {
     for await (const conn of this.#listener) {
       if (this.#session !== undefined && !this.#session.ending) {
-        conn.close();
+        this.#turnAway(conn);
         continue;
       }
       await this.#visit;
