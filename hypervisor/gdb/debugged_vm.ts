@@ -43,7 +43,10 @@ export interface DebuggedVm {
   /** The VM has stopped again, or has ended. */
   stopped(): Promise<void>;
 
-  /** Stops a VM that {@link running} let go, somewhere it can stand; its stub then reports the stop. */
+  /**
+   * Stops a VM that {@link running} let go, somewhere it can stand; its stub then reports the stop. By a
+   * break a little ahead: a stop may come where the CPU sleeps, or before the stub has let the VM run.
+   */
   interrupt(): Promise<void>;
 
   /**

@@ -344,8 +344,8 @@ Deno.test("a replay cannot be changed", async () => {
   });
 });
 
-Deno.test("Ctrl-C stops a run forward", async () => {
-  const { kernel, guest } = await recordKernel(20_000);
+Deno.test("Ctrl-C stops a run forward, and a search backward where it began", async () => {
+  const { kernel, guest } = await recordKernel(10_000);
   await withDebugger(guest, async (vm, proxy) => {
     const child = new Gdb(
       kernel,
@@ -356,16 +356,27 @@ Deno.test("Ctrl-C stops a run forward", async () => {
        continue
        printf "stopped=%ld\\n", rounds
        monitor icount
+       break *0x99999
+       reverse-continue
+       monitor icount
+       delete
        break deposit
        reverse-continue
        printf "back=%ld\\n", rounds`,
+      120_000,
     );
     await until(async () => !(await isStanding(vm)) && await vm.icount() > 20_000_000);
     child.kill("SIGINT");
+    await until(() => Promise.resolve(vm.seeks >= 2));
+    child.kill("SIGINT");
     const output = await child.output;
+    assert.equal(output.match(/SIGINT/g)?.length, 2, output);
+    assert.doesNotMatch(output, /No more reverse-execution history/);
     const [stopped] = valuesOf(output, "stopped");
-    assert.ok(Number(stopped) > 10 && Number(stopped) < 20_000, output);
-    assert.match(output, /SIGINT/);
+    assert.ok(Number(stopped) > 10 && Number(stopped) < 10_000, output);
+    const counts = [...output.matchAll(/instruction (\d+) of/g)].map((match) => match[1]);
+    assert.equal(counts.length, 2, output);
+    assert.equal(counts[1], counts[0]);
     const [back] = valuesOf(output, "back");
     assert.ok(Number(stopped) - Number(back) <= 1, output);
   });

@@ -9,6 +9,7 @@ import { QemuProcess } from "../qemu/process.ts";
 import { queryReplay, queryStatus, replayBreak } from "../qmp/commands.ts";
 import { decodeEvents } from "../rr_log/events.ts";
 import { readRrLogFile } from "../rr_log/stream.ts";
+import { QmpError } from "../../lib/errors.ts";
 import { instructionCount } from "../../lib/units.ts";
 import { Waker } from "../waker.ts";
 import type { DebuggedVm } from "./debugged_vm.ts";
@@ -17,6 +18,8 @@ import type { TimelinePace } from "./timeline.ts";
 
 const testdata = new URL("testdata/", import.meta.url).pathname;
 const ENDED_WITHIN_MS = 120_000;
+/** How far ahead a running VM is made to stop: it goes on while the monitor is asked. */
+const INTERRUPT_AHEAD = 100_000;
 /** A replay that sleeps out a guest timer is woken that often. */
 const WAKE_EVERY_MS = 10;
 
@@ -139,11 +142,13 @@ export class ReplayedGuest implements DebuggedVm {
   seeks = 0;
   /** How many QEMUs it has had. */
   starts = 0;
+  readonly #runEnds: ReadonlySet<number>;
   #qemu: QemuProcess | undefined;
   #waker: Waker | undefined;
   #waking: ReturnType<typeof setInterval> | undefined;
 
   constructor(private readonly guest: RecordedGuest) {
+    this.#runEnds = new Set(guest.runEnds);
     this.lastIcount = this.standBefore(guest.end);
   }
 
@@ -190,7 +195,7 @@ export class ReplayedGuest implements DebuggedVm {
   standBefore(icount: number): number {
     let at = icount;
     // Runs of one instruction have no inside.
-    while (at > this.firstIcount && this.guest.runEnds.includes(at)) at--;
+    while (at > this.firstIcount && this.#runEnds.has(at)) at--;
     return at;
   }
 
@@ -208,8 +213,24 @@ export class ReplayedGuest implements DebuggedVm {
     return Promise.resolve();
   }
 
+  /** A stop would come where the CPU sleeps, at the end of a run: a break stands inside one. */
   async interrupt(): Promise<void> {
-    await this.qemu.stop();
+    for (let ahead = INTERRUPT_AHEAD;; ahead *= 2) {
+      const at = this.#standAfter(await this.icount() + ahead);
+      if (at >= this.lastIcount) return; // it stops there anyway
+      try {
+        return await this.breakAt(at);
+      } catch (error) {
+        // The VM was past it already.
+        if (!(error instanceof QmpError) || error.errorClass !== "GenericError") throw error;
+      }
+    }
+  }
+
+  #standAfter(icount: number): number {
+    let at = icount;
+    while (this.standBefore(at) !== at) at++;
+    return at;
   }
 
   async seek(icount: number): Promise<void> {

@@ -12,9 +12,6 @@ import { BreakpointTable, isBreakpointPacket } from "./breakpoints.ts";
 import type { DebuggedVm } from "./debugged_vm.ts";
 import { parseStop, SIGNAL_INTERRUPT, type Stop, Stub, StubClosedError } from "./stub.ts";
 
-/** Ctrl-C is repeated so long as the VM has not stopped: it may have come before the VM ran. */
-const INTERRUPT_AGAIN_MS = 500;
-
 /** What gdb asks first, with what it can do; QEMU's thread names depend on it. */
 const HANDSHAKE_DEFAULT = "qSupported:multiprocess+;xmlRegisters=i386";
 
@@ -114,16 +111,13 @@ export class Target {
     const stub = await this.#connected();
     await this.vm.running();
     this.#running = true;
-    const again = setInterval(() => {
-      if (this.#interrupted) this.#interruptVm();
-    }, INTERRUPT_AGAIN_MS);
+    if (this.#interrupted) this.#interruptVm();
     try {
       return await stub.resume(payload);
     } catch (cause) {
       if (!(cause instanceof StubClosedError)) throw cause;
       return parseStop("X09"); // QEMU has gone without a word
     } finally {
-      clearInterval(again);
       this.#running = false;
       await this.vm.stopped();
     }

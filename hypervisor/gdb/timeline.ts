@@ -80,7 +80,7 @@ export class Timeline {
       await this.target.seek(from);
       const hit = await this.#lastHit(limit);
       if (this.target.interrupted) {
-        await this.#goTo(here);
+        await this.#returnTo(here);
         return { kind: "interrupted" };
       }
       if (hit !== undefined) return await this.#arriveAt(hit);
@@ -189,18 +189,30 @@ export class Timeline {
       : [...trail.filter((place) => place.icount < here.icount), here];
   }
 
+  /** @throws {ClusterrrError} where `place` is not met again */
   async #goTo(place: Place): Promise<void> {
+    if (await this.#reaches(place)) return;
+    throw new ClusterrrError(
+      `VM ${this.target.vm.name}: instruction ${place.icount} was not found again: ` +
+        `this replay is not the one before`,
+    );
+  }
+
+  /** Seeks and steps to `place`; false where it is not met: the VM is then just behind it. */
+  async #reaches(place: Place): Promise<boolean> {
     await this.target.seek(this.#standBefore(place.icount));
-    for (let at = await this.target.place(); !isSamePlace(at, place);) {
-      if (at.icount > place.icount) {
-        throw new ClusterrrError(
-          `VM ${this.target.vm.name}: instruction ${place.icount} was not found again: ` +
-            `this replay is not the one before`,
-        );
-      }
+    let at = await this.target.place();
+    while (!isSamePlace(at, place)) {
+      if (at.icount > place.icount) return false;
       requireAlive(await this.target.step());
       at = await this.target.place();
     }
+    return true;
+  }
+
+  /** Comes back from a search. A place where the CPU slept is not met by steps: then just before it. */
+  async #returnTo(place: Place): Promise<void> {
+    if (!await this.#reaches(place)) await this.target.seek(this.#standBefore(place.icount));
   }
 
   #standBefore(icount: number): number {
