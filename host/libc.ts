@@ -77,6 +77,23 @@ export function cpuTimeMs(pid: number): number | undefined {
   return Number(time[0]!) * 1e3 + Number(time[1]!) / 1e6;
 }
 
+/**
+ * Whether a thread of process `pid` waits in a read of the file `path`. By proc_pid_syscall(5): the number
+ * of the system call, 0 for read on x86-64, and its arguments, the descriptor first.
+ */
+export function isBlockedReading(pid: number, path: string): boolean {
+  try {
+    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+      const call = Deno.readTextFileSync(`/proc/${pid}/task/${name}/syscall`).split(" ");
+      if (call[0] !== "0" || call[1] === undefined) continue;
+      if (Deno.readLinkSync(`/proc/${pid}/fd/${Number(call[1])}`) === path) return true;
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error; // it has ended, or a thread has
+  }
+  return false;
+}
+
 /** A NUL-terminated string for C. */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(text + "\0");

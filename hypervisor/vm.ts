@@ -4,7 +4,7 @@
  * record   QEMU ──rr log──▶ LogReader      QEMU ──sent frames──▶ Capture
  * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
  */
-import { cpuTimeMs } from "../host/libc.ts";
+import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
 import { QmpError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
@@ -51,7 +51,13 @@ const captureBuffer = new Uint8Array(1 << 20);
 
 function pathsOf(
   run: VmRun,
-): VmPaths & { log: string; capture: string; messages: string; waker: string } {
+): VmPaths & {
+  log: string;
+  capture: string;
+  messages: string;
+  waker: string;
+  gdb: string;
+} {
   const base = `${run.directory}/${run.hardware.number}`;
   return {
     qmp: `${base}.qmp`,
@@ -61,6 +67,7 @@ function pathsOf(
     log: `${base}.rr`,
     capture: `${base}.cap`,
     waker: `${base}.wake`,
+    gdb: `${base}.gdb`,
     messages: `${base}.log`,
   };
 }
@@ -220,6 +227,17 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
   }
 }
 
+/** How a VM is replayed. */
+export interface ReplayedQemuOptions {
+  /**
+   * A file that {@link ReplayedQemu.save} made, and that is QEMU's alone from now on; without it the
+   * replay begins at the start.
+   */
+  readonly snapshot?: string;
+  /** Whether gdb's remote protocol can be spoken with it. */
+  readonly gdb?: boolean;
+}
+
 /** A VM that is being replayed. */
 export class ReplayedQemu extends QemuVm implements ReplayedVm {
   readonly #log: LogWriter;
@@ -232,13 +250,11 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
 
   /**
    * Makes the FIFO, so that the start of the log can be written before QEMU reads it.
-   * @param snapshot a file that {@link save} made, and that is QEMU's alone from now on; `undefined`:
-   *   the replay begins at the start
    */
   constructor(
     run: VmRun,
     private readonly readiness: Readiness,
-    private readonly snapshot?: string,
+    private readonly options: ReplayedQemuOptions = {},
   ) {
     super(run);
     this.#log = new LogWriter(this.paths.log);
@@ -247,12 +263,14 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
 
   override commandLine(): string[] {
     const { log, capture, waker } = this.paths;
+    const { snapshot, gdb } = this.options;
     const mode: RunMode = {
       kind: "replay",
       rrLog: log,
       capture,
       waker,
-      ...(this.snapshot && { snapshot: { file: this.snapshot, tag: SNAPSHOT_TAG } }),
+      ...(snapshot && { snapshot: { file: snapshot, tag: SNAPSHOT_TAG } }),
+      ...(gdb && { gdb: this.paths.gdb }),
     };
     return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
   }
@@ -277,6 +295,10 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
     return this.#log.unread();
   }
 
+  awaitsLog(): boolean {
+    return isBlockedReading(this.process.pid, this.paths.log);
+  }
+
   cpuMs(): number {
     return cpuTimeMs(this.process.pid) ?? 0;
   }
@@ -286,6 +308,7 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   }
 
   async breakAt(icount: number): Promise<void> {
+    this.#stopsTaken = this.#stops; // those before, also by a debugger, are over
     await this.unlessEnded(() => replayBreak(this.process.qmp, instructionCount(icount)));
   }
 
@@ -307,6 +330,11 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   async save(file: string, overlays: readonly string[]): Promise<void> {
     const copies = this.run.overlays.map((from, i) => ({ from, to: overlays[i]! }));
     await saveSnapshot(this.process.qmp, file, copies);
+  }
+
+  /** The Unix socket of its gdbstub, if it has one. */
+  get gdbPath(): string {
+    return this.paths.gdb;
   }
 
   async icount(): Promise<number> {

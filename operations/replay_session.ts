@@ -10,11 +10,17 @@ import { countBelow } from "../lib/bytes/growing_array.ts";
 import {
   type ClusterCut,
   cutAt,
-  exactCutAt,
+  cutBeside,
   lastEpoch,
+  nextStop,
   timeOfLastReceive,
 } from "../lib/roles/cluster_cut.ts";
-import { framesUnderWay, type LogCensus, type VmPosition } from "../lib/roles/log_census.ts";
+import {
+  framesUnderWay,
+  type LogCensus,
+  sendsBefore,
+  type VmPosition,
+} from "../lib/roles/log_census.ts";
 import type {
   SessionEnd,
   SessionFrame,
@@ -24,7 +30,7 @@ import type {
 } from "../lib/session/session.ts";
 import type { SeekTarget } from "../lib/session/target.ts";
 import { lamportTime, type VmNumber } from "../lib/units.ts";
-import { CheckpointIndex } from "./checkpoint_index.ts";
+import { CheckpointIndex, type IndexedCheckpoint } from "./checkpoint_index.ts";
 import { consolesEqual } from "./consoles.ts";
 import { type OpenRecording, openRecording, vmNamed } from "./open_recording.ts";
 import { ReplayWorld, type WorldVm } from "./replay_world.ts";
@@ -33,6 +39,8 @@ import { ReplayWorld, type WorldVm } from "./replay_world.ts";
 export interface ReplaySessionOptions {
   readonly directory: string;
   readonly windowEpochs?: number;
+  /** VMs that gdb may connect to. */
+  readonly gdb?: readonly string[];
 }
 
 /** One stopped replay. The owner closes it. */
@@ -41,6 +49,8 @@ export class ReplaySession implements SessionPort {
   #world: ReplayWorld | undefined;
   /** The Lamport time of the cut at which the world stands. */
   #time = 0n;
+  /** The VM that a debugger lets run. */
+  #running: string | undefined;
 
   private constructor(
     readonly recording: OpenRecording,
@@ -75,6 +85,85 @@ export class ReplaySession implements SessionPort {
   }
 
   async goTo(target: SeekTarget): Promise<SessionState> {
+    await this.bringTo(target);
+    return await this.state();
+  }
+
+  /** Every VM, paused before its first instruction. */
+  async goToStart(): Promise<void> {
+    await this.close();
+    await this.#openWorld(undefined);
+    this.progress.clear();
+  }
+
+  /**
+   * Moves data for a VM that a debugger lets run, until it has stopped. The others stand; where the VM
+   * waits for a frame, they are brought beyond the send of it, but not as far as they would need what
+   * the VM itself sends next.
+   */
+  async follow(vm: VmNumber, stopped: () => boolean): Promise<void> {
+    this.#running = this.recording.manifest.vms.find(({ number }) => number === vm)!.name;
+    try {
+      await this.world.follow(vm, stopped, async (source, sendNumber) => {
+        const cut = this.#cutBehind(vm, source, sendNumber);
+        if (cut === undefined) return await this.#makeSend(vm, source, sendNumber);
+        await this.world.runTo(cut);
+        this.#time = cut.time;
+      });
+    } finally {
+      this.#running = undefined;
+      this.progress.clear();
+    }
+  }
+
+  /** A cut at which a frame has been sent that `vm` waits for, and nothing is needed that it sends later. */
+  #cutBehind(vm: VmNumber, source: VmNumber, sendNumber: number): ClusterCut | undefined {
+    const { censuses } = this.recording;
+    const sent = this.world.sent(vm);
+    const least = censuses.get(source)!.sendTimes[sendNumber]! + 1n;
+    if (least <= this.#time) return undefined; // they stand there, just short of the send
+    const ownNext = censuses.get(vm)!.sendTimes[sent] ?? least;
+    return cutBeside(censuses, vm, sent, ownNext > least ? ownNext : least) ??
+      cutBeside(censuses, vm, sent, least);
+  }
+
+  /**
+   * Brings one VM on, from stop to stop, until it has sent a frame, and those before it whose frames it
+   * needs: where no cut can be stopped at, this is the least that has to move.
+   */
+  async #makeSend(vm: VmNumber, source: VmNumber, sendNumber: number): Promise<void> {
+    const census = this.recording.censuses.get(source)!;
+    const machine = this.world.vms.find((each) => each.vm.number === source)!.vm;
+    while (this.world.sent(source) <= sendNumber) {
+      const { receives } = this.world.counts().get(source)!;
+      const stop = nextStop(census, { icount: await machine.icount(), receives });
+      const { sources, numbers } = census.receives;
+      for (let i = receives; i < (stop?.receives ?? 0); i++) {
+        if (sources[i] === 0 || numbers[i]! < this.world.sent(sources[i]!)) continue;
+        if (sources[i] !== vm) await this.#makeSend(vm, sources[i]!, numbers[i]!);
+        else throw this.#cannotStop();
+      }
+      if (stop === undefined) throw this.#cannotStop();
+      await this.world.runTo({ time: this.#time, stops: new Map([[source, stop]]) });
+    }
+    const time = census.sendTimes[sendNumber]!;
+    if (time > this.#time) this.#time = time;
+  }
+
+  #cannotStop(): ClusterrrError {
+    return new ClusterrrError(
+      "The other VMs cannot be stopped just there, between two frames: seek to somewhere further on.",
+    );
+  }
+
+  #requireStanding(): void {
+    if (this.#running === undefined) return;
+    throw new ClusterrrError(`gdb lets VM ${this.#running} run: stop it there first (Ctrl-C).`);
+  }
+
+  /** {@link goTo} without looking at what is there. */
+  async bringTo(target: SeekTarget): Promise<void> {
+    this.#requireStanding();
     try {
       if (target.kind === "instruction") await this.#goToInstruction(target.vm, target.icount);
       else {await this.#goToEpoch(
@@ -83,7 +172,6 @@ export class ReplaySession implements SessionPort {
     } finally {
       this.progress.clear();
     }
-    return await this.state();
   }
 
   /** The epoch that `ms` of the recording's time lies in. */
@@ -109,14 +197,11 @@ export class ReplaySession implements SessionPort {
       );
     }
     const time = epochStart(epoch);
-    await this.#standBefore(time, cutAt(this.recording.censuses, time));
+    await this.#standBefore(time, cutAt(this.recording.censuses, time).stops);
     this.#time = (await this.world.runToTime(time)).time;
   }
 
-  /**
-   * The VM goes to `icount` first, with the others held where it needs them; what it has sent by then
-   * tells the Lamport time of the cut.
-   */
+  /** The VM goes to `icount`, the others to where it has all that it has received by then. */
   async #goToInstruction(name: string, icount: number): Promise<void> {
     const { manifest, censuses } = this.recording;
     const { number } = vmNamed(manifest, name);
@@ -128,53 +213,66 @@ export class ReplaySession implements SessionPort {
     }
     const least = timeOfLastReceive(census, icount);
     const receives = countBelow(census.receives.icounts, icount);
-    const others = exactCutAt(censuses, least, number);
-    const first: ClusterCut = {
-      time: least,
-      stops: new Map([...others.stops, [number, { icount, receives, sendsMin: 0 }]]),
-    };
-    await this.#standBefore(least, first);
-    await this.world.runTo(first);
-    const { sends } = (await this.world.positions()).get(number)!;
-    const ownTime = sends === 0 ? 0n : census.sendTimes[sends - 1]! + 1n;
-    this.#time = ownTime > least ? ownTime : least;
-    if (ownTime > least) await this.world.runTo(exactCutAt(censuses, ownTime, number));
+    const sendsMin = sendsBefore(census, least);
+    const stop = { icount, receives, sendsMin };
+    await this.#standBefore(least, new Map([[number, stop]]));
+    const beside = cutBeside(censuses, number, sendsMin, least);
+    if (beside === undefined) return await this.#runAlone(number, icount);
+    await this.world.runTo({ ...beside, stops: new Map([...beside.stops, [number, stop]]) });
+    this.#time = beside.time;
   }
 
-  /** Leaves a world whose VMs all stand at or before their stops of `cut`: this one if it will do. */
-  async #standBefore(time: bigint, cut: ClusterCut): Promise<void> {
-    const start = this.#startBefore(time, cut);
-    if (this.#world !== undefined && await this.#isBefore(time, cut)) {
+  /** Brings one VM to `icount`, the others no further than it needs. */
+  async #runAlone(number: VmNumber, icount: number): Promise<void> {
+    const { vm } = this.world.vms.find((each) => each.vm.number === number)!;
+    if (await vm.icount() >= icount) return;
+    await vm.breakAt(icount);
+    let stopped = false;
+    const stopping = vm.stopped().then(() => stopped = true);
+    const following = this.follow(number, () => stopped);
+    await Promise.all([vm.resume(), following, stopping]);
+  }
+
+  /** Leaves a world that stands before `time`, no VM beyond its stop: this one if it will do. */
+  async #standBefore(time: bigint, stops: ClusterCut["stops"]): Promise<void> {
+    const start = this.#startBefore(time, stops);
+    if (this.#world !== undefined && await this.#isBefore(time, stops)) {
       if (start === undefined || start.time <= this.#time) return;
     }
     await this.close();
+    await this.#openWorld(start);
+  }
+
+  async #openWorld(start: IndexedCheckpoint | undefined): Promise<void> {
     this.#time = start?.time ?? 0n;
-    const { windowEpochs } = this.options;
+    const { windowEpochs, gdb = [] } = this.options;
     this.#world = await ReplayWorld.open(this.recording, {
       progress: this.progress,
       signal: this.signal,
       phase: "seeking",
       ...(start && { start: start.start }),
       ...(windowEpochs && { windowEpochs }),
+      gdb: new Set(gdb.map((name) => vmNamed(this.recording.manifest, name).number)),
     });
   }
 
-  #startBefore(time: bigint, cut: ClusterCut) {
+  #startBefore(time: bigint, stops: ClusterCut["stops"]): IndexedCheckpoint | undefined {
     return this.#index.checkpoints.findLast((checkpoint) =>
       checkpoint.time <= time &&
-      [...checkpoint.start.vms].every(([vm, { position }]) =>
-        position.icount <= cut.stops.get(vm)!.icount
+      [...stops].every(([vm, { icount }]) =>
+        checkpoint.start.vms.get(vm)!.position.icount <= icount
       )
     );
   }
 
-  async #isBefore(time: bigint, cut: ClusterCut): Promise<boolean> {
+  async #isBefore(time: bigint, stops: ClusterCut["stops"]): Promise<boolean> {
     if (this.#time > time) return false;
     const positions = await this.world.positions();
-    return [...positions].every(([vm, { icount }]) => icount <= cut.stops.get(vm)!.icount);
+    return [...stops].every(([vm, { icount }]) => positions.get(vm)!.icount <= icount);
   }
 
   async finish(): Promise<SessionEnd> {
+    this.#requireStanding();
     const { world, recording: { directory } } = this;
     const results = await world.runTo(undefined);
     this.progress.clear();
@@ -193,6 +291,7 @@ export class ReplaySession implements SessionPort {
   }
 
   async state(): Promise<SessionState> {
+    this.#requireStanding();
     const { manifest, censuses, directory } = this.recording;
     const { world } = this;
     const positions = await world.positions();
@@ -267,6 +366,7 @@ export class ReplaySession implements SessionPort {
   }
 
   #standing(name: string) {
+    this.#requireStanding();
     const { vm } = this.#vm(name);
     if (this.world.hasEnded(vm.number)) throw new ClusterrrError(`VM ${name} has ended.`);
     return vm;

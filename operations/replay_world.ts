@@ -16,6 +16,7 @@ import { RunDirectory } from "../host/run_directory.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
 import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
+import { countBelow } from "../lib/bytes/growing_array.ts";
 import type { ManifestVm } from "../lib/recording/manifest.ts";
 import { type ClusterCut, cutAt, lastEpoch } from "../lib/roles/cluster_cut.ts";
 import {
@@ -66,6 +67,8 @@ export interface WorldOptions {
   readonly windowEpochs?: number;
   readonly progress: Progress;
   readonly signal: AbortSignal;
+  /** VMs that a debugger may connect to. */
+  readonly gdb?: ReadonlySet<VmNumber>;
   /** What is being done, for people. Default: "replaying". */
   readonly phase?: string;
 }
@@ -200,7 +203,7 @@ export class ReplayWorld {
         started: (pid) => this.#run.ownChild(pid),
       },
       readiness,
-      snapshot,
+      { gdb: this.options.gdb?.has(number) ?? false, ...(snapshot && { snapshot }) },
     );
     this.#cleanup.defer(() => vm.close());
     const reader = openLog(directory, recorded);
@@ -304,12 +307,37 @@ export class ReplayWorld {
     }
   }
 
+  /** See {@link ReplayingAgent.follow}; where the VM then stands is known. */
+  async follow(
+    vm: VmNumber,
+    stopped: () => boolean,
+    onWait: (source: VmNumber, sendNumber: number) => Promise<void>,
+  ): Promise<void> {
+    await this.#agent.follow(vm, stopped, onWait, this.options.signal);
+    const followed = this.#vms.find((each) => each.vm.number === vm)!;
+    const { icounts } = followed.census.receives;
+    this.#receives.set(vm, countBelow(icounts, await this.#icountOf(followed.vm)));
+  }
+
+  /** Frames that a VM has sent so far. */
+  sent(vm: VmNumber): number {
+    return this.#agent.sent(vm);
+  }
+
   hasEnded(vm: VmNumber): boolean {
     return this.#agent.hasEnded(vm);
   }
 
   async #icountOf(vm: ReplayedQemu): Promise<number> {
     return this.#agent.hasEnded(vm.number) ? Infinity : await vm.icount();
+  }
+
+  /** What every VM has received and sent. One that a debugger lets run has sent more before long. */
+  counts(): Map<VmNumber, Pick<VmPosition, "receives" | "sends">> {
+    return new Map(this.#vms.map(({ vm: { number } }) => [number, {
+      receives: this.#receives.get(number) ?? 0,
+      sends: this.#agent.sent(number),
+    }]));
   }
 
   /** Where every VM stands. */

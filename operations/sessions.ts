@@ -8,10 +8,13 @@ import { listRuns, RunDirectory } from "../host/run_directory.ts";
 import type { OpenedSession, Progress, SessionOptions } from "../lib/cli/ports.ts";
 import { ClusterrrError, messageOf } from "../lib/errors.ts";
 import { runSessionCommand, type SessionAnswer } from "../lib/session/commands.ts";
+import { GdbProxy } from "../hypervisor/gdb/proxy.ts";
+import { DebuggedSessionVm } from "./debugged_session.ts";
 import { ReplaySession } from "./replay_session.ts";
 
 const SOCKET = "session.sock";
 const RUNS = "/run/clusterrr";
+const ANSWER_WITHIN_MS = 1000;
 const REQUEST_BYTES_MAX = 64 << 10;
 
 const requestSchema = z.strictObject({ words: z.array(z.string()).min(1) });
@@ -28,8 +31,12 @@ export async function openSession(
 ): Promise<OpenedSession> {
   const session = await ReplaySession.open(options, progress, signal);
   try {
-    await session.goTo(options.target);
-    return new ListeningSession(session, options.directory);
+    if (options.target === undefined) await session.goToStart();
+    else await session.bringTo(options.target);
+    const debuggers = (options.gdb ?? []).map((name) =>
+      GdbProxy.listen(new DebuggedSessionVm(session, name), { port: 0 })
+    );
+    return new ListeningSession(session, options.directory, debuggers, options.gdb ?? []);
   } catch (error) {
     await session.close();
     throw error;
@@ -46,13 +53,22 @@ class ListeningSession implements OpenedSession {
   /** Commands run one after the other, whoever gives them. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly session: ReplaySession, directory: string) {
+  constructor(
+    private readonly session: ReplaySession,
+    directory: string,
+    private readonly debuggers: readonly GdbProxy[],
+    private readonly debugged: readonly string[],
+  ) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.over = promise;
     this.#end = resolve;
     this.#run = RunDirectory.create(`session ${directory}`);
     this.#listener = Deno.listen({ transport: "unix", path: this.#run.file(SOCKET) });
     this.#serving = this.#serve();
+  }
+
+  get gdb(): { vm: string; address: string }[] {
+    return this.debugged.map((vm, i) => ({ vm, address: this.debuggers[i]!.address }));
   }
 
   get name(): string {
@@ -69,8 +85,15 @@ class ListeningSession implements OpenedSession {
 
   async close(): Promise<void> {
     this.#listener.close();
+    // The one whose command ended the session still gets its answer.
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ANSWER_WITHIN_MS);
+    await Promise.race([this.#serving, promise]);
+    clearTimeout(timer);
     for (const client of this.#clients) client.close();
+    this.#clients.clear();
     await this.#serving;
+    await Promise.all(this.debuggers.map((gdb) => gdb.close()));
     await this.#last.catch(() => {});
     await this.session.close();
     this.#run.remove();

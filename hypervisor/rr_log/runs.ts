@@ -21,7 +21,8 @@ const INSTRUCTION_BYTES = 5;
  */
 export function runReader(table: RrLogTable, name: string): RunReader {
   const lengths = lengthsOf(table);
-  return (events, visit) => {
+  const shutdowns = table.kinds.map((kind) => kind.name.startsWith("SHUTDOWN_"));
+  return (events, visit, shutDown) => {
     for (let at = 0; at < events.length;) {
       const kind = events[at]!;
       if (kind === KIND_INSTRUCTION) {
@@ -31,6 +32,7 @@ export function runReader(table: RrLogTable, name: string): RunReader {
         if (visit(count, at)) return;
         continue;
       }
+      if (shutdowns[kind]) shutDown?.();
       const length = lengths[kind]!;
       if (length > 0) at += length;
       else if (length === LENGTH_END) at++;

@@ -107,6 +107,7 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
       const { promise, resolve } = Promise.withResolvers<void>();
       return Promise.resolve({
         name: "abc123",
+        gdb: (options.gdb ?? []).map((vm) => ({ vm, address: "127.0.0.1:4321" })),
         over: promise,
         run(words) {
           note("run", words);

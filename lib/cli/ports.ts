@@ -136,13 +136,18 @@ export interface ReplayOptions {
 }
 
 export interface SessionOptions extends ReplayOptions {
-  readonly target: SeekTarget;
+  /** Default: before the first instruction. */
+  readonly target?: SeekTarget;
+  /** VMs that gdb may connect to. */
+  readonly gdb?: readonly string[];
 }
 
 /** A replay that stands. */
 export interface OpenedSession {
   /** By which other processes find it. */
   readonly name: string;
+  /** Where gdb can connect, for each VM that was asked for. */
+  readonly gdb: readonly { readonly vm: string; readonly address: string }[];
   /** Resolves when a command, from wherever, has ended it. */
   readonly over: Promise<void>;
   /** Runs one of the commands of `lib/session`. @throws {ClusterrrError} */

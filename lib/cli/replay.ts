@@ -16,7 +16,7 @@ import {
 import { renderTable } from "./table.ts";
 import { type Paint, paint, printJson, type Terminal } from "./terminal.ts";
 import { runSession } from "./session_prompt.ts";
-import { recordingReference, seekTarget, windowLength } from "./values.ts";
+import { recordingReference, seekTarget, vmNames, windowLength } from "./values.ts";
 
 export const replay = defineSubcommand({
   name: "replay",
@@ -32,6 +32,7 @@ export const replay = defineSubcommand({
     "replay trio.clusterrr --to 42            # checkpoint 42; commands at a prompt",
     "replay trio.clusterrr --to 12.5s --hold & clusterrr state --json",
     "replay trio.clusterrr --to 123456789@left",
+    "replay trio.clusterrr --gdb left,right",
   ],
   parser: object({
     reference: argument(recordingReference(), {
@@ -53,6 +54,12 @@ export const replay = defineSubcommand({
       }),
       false,
     ),
+    gdb: optional(option("--gdb", vmNames(), {
+      description: sentence(
+        "Give these VMs a gdb socket each, and print the command; they stand at --to, or at the start. " +
+          "Reverse execution works too.",
+      ),
+    })),
     windowEpochs: optional(option("--window", windowLength(), {
       description: sentence(
         "How many checkpoints a VM may be ahead of the slowest; `off`: any number. Default 16.",
@@ -60,13 +67,15 @@ export const replay = defineSubcommand({
     })),
     json: jsonFlag(),
   }),
-  run({ reference, to, hold, windowEpochs, json }, context) {
-    if (to === undefined && hold) throw new UsageError("--hold goes with --to.");
+  run({ reference, to, hold, gdb, windowEpochs, json }, context) {
+    const stops = to !== undefined || gdb !== undefined;
+    if (hold && !stops) throw new UsageError("--hold goes with --to or --gdb.");
     const window = windowEpochs === undefined ? {} : { windowEpochs };
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
-      if (to !== undefined) {
-        return await runSession(context, { directory, target: to, ...window }, { hold, json });
+      if (stops) {
+        const options = { directory, ...(to && { target: to }), ...(gdb && { gdb }), ...window };
+        return await runSession(context, options, { hold, json });
       }
       const report = await withProgress(
         context,

@@ -36,6 +36,9 @@ export async function runSession(
   });
   try {
     await answer(context, session, ["state"], json);
+    for (const { vm, address } of session.gdb) {
+      context.terminal.err(`Debug ${vm}:  gdb -ex "target remote ${address}"\n`);
+    }
     if (hold) {
       context.terminal.err(
         `This replay is ${session.name}. Look at it with clusterrr state, go on with clusterrr seek ` +

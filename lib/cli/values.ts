@@ -64,6 +64,26 @@ export function seekTarget(): ValueParser<"sync", SeekTarget> {
   };
 }
 
+/** Names of VMs, separated by commas. */
+export function vmNames(): ValueParser<"sync", readonly string[]> {
+  return {
+    mode: "sync",
+    metavar: "VM[,VM]",
+    placeholder: [],
+    parse(input) {
+      const names = input.split(",");
+      if (names.every((name) => /^[a-z][a-z0-9-]*$/.test(name))) {
+        return { success: true, value: [...new Set(names)] };
+      }
+      return {
+        success: false,
+        error: message`Expected names of VMs (left,right), but got ${input}.`,
+      };
+    },
+    format: (value) => value.join(","),
+  };
+}
+
 /** A number of epochs from 1, or `off`: `Infinity`. */
 export function windowLength(): ValueParser<"sync", number> {
   return {

@@ -11,7 +11,7 @@
 import { countBelow } from "../bytes/growing_array.ts";
 import { epochStart } from "../clocks/lamport.ts";
 import type { VmNumber } from "../units.ts";
-import { type LogCensus, sendsBefore } from "./log_census.ts";
+import { type LogCensus, sendsBefore, type VmPosition } from "./log_census.ts";
 
 /** Where one VM stops. */
 export interface VmStop {
@@ -50,22 +50,53 @@ export function cutAt(censuses: ReadonlyMap<VmNumber, LogCensus>, time: bigint):
 }
 
 /**
- * The cut of exactly `time` for all VMs but `except`: one that cannot be stopped inside a run stops
- * between two events.
+ * Where the other VMs stop while `vm` goes its own way: at the first cut at or behind `time` that needs
+ * none of the frames that `vm` sends after its first `sent`.
+ * @returns `undefined` where there is no such cut
  */
-export function exactCutAt(
+export function cutBeside(
   censuses: ReadonlyMap<VmNumber, LogCensus>,
+  vm: VmNumber,
+  sent: number,
   time: bigint,
-  except: VmNumber,
-): ClusterCut {
-  const stops = new Map<VmNumber, VmStop>();
-  for (const [vm, census] of censuses) {
-    if (vm === except) continue;
-    const receives = countBelow(census.receives.lamports, time);
-    const icount = insideGap(census, time) ?? census.receives.icounts[receives] ?? Infinity;
-    stops.set(vm, { icount, receives, sendsMin: sendsBefore(census, time) });
+): ClusterCut | undefined {
+  const others = new Map([...censuses].filter(([number]) => number !== vm));
+  const cut = cutAt(others, time);
+  return cut.time <= firstReceiveOf(others, vm, sent) ? cut : undefined;
+}
+
+/**
+ * The next place behind `position` at which a VM can be stopped inside a run.
+ * @returns `undefined` at the end of its log
+ */
+export function nextStop(
+  { receives, cuts }: LogCensus,
+  position: Pick<VmPosition, "icount" | "receives">,
+): VmStop | undefined {
+  const { lastInside } = receives;
+  for (let gap = position.receives; gap < lastInside.length; gap++) {
+    // A long gap has cuts in it, near which one can stop as well.
+    const cut = cuts.find(({ receives, insideBefore }) =>
+      receives === gap && insideBefore > position.icount
+    );
+    const at = cut?.insideBefore ?? lastInside[gap]!;
+    if (at > position.icount) return { icount: at, receives: gap, sendsMin: 0 };
   }
-  return { time, stops };
+  return undefined;
+}
+
+/** The Lamport time of the first receive of a frame that `vm` sends after its first `sent`. */
+function firstReceiveOf(
+  others: ReadonlyMap<VmNumber, LogCensus>,
+  vm: VmNumber,
+  sent: number,
+): bigint {
+  let first = 2n ** 64n;
+  for (const { receives: { sources, numbers, lamports } } of others.values()) {
+    const at = sources.findIndex((source, i) => source === vm && numbers[i]! >= sent);
+    if (at >= 0 && lamports[at]! < first) first = lamports[at]!;
+  }
+  return first;
 }
 
 /** The Lamport time just behind the last frame that a VM has received within `icount` instructions. */

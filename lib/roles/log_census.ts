@@ -67,6 +67,8 @@ export interface LogCensus {
   readonly complete: boolean;
   /** Instructions at the end. */
   readonly icount: number;
+  /** Where it began to power off, or was quit; `Infinity` where that is not in the log. */
+  readonly poweroffAt: number;
 }
 
 /** Reads a whole log; whatever is damaged in it is found here. */
@@ -145,6 +147,9 @@ class CensusTaker implements HybridVisitor {
   #inside = -1;
   /** The first cut of this gap behind which no such count has come yet. */
   #openCut = 0;
+  /** From here on it cannot be made to stand. */
+  #poweredOff = false;
+  #poweroffAt = Infinity;
   #end: { complete: boolean; icount: number } | undefined;
 
   #block: LogBlocks["block"];
@@ -162,13 +167,16 @@ class CensusTaker implements HybridVisitor {
     this.#enterBlock();
     this.#bytes += bytes.length;
     this.readRuns(bytes, (count) => {
-      if (count > 1) {
+      if (count > 1 && !this.#poweredOff) {
         for (; this.#openCut < this.#cuts.length; this.#openCut++) {
           this.#cuts[this.#openCut]!.insideAfter = this.#icount + 1;
         }
         this.#inside = this.#icount + count - 1;
       }
       this.#icount += count;
+    }, () => {
+      if (!this.#poweredOff) this.#poweroffAt = this.#icount;
+      this.#poweredOff = true;
     });
   }
 
@@ -232,6 +240,7 @@ class CensusTaker implements HybridVisitor {
       checks: this.#checks,
       complete: this.#end?.complete ?? false,
       icount: this.#end?.icount ?? this.#icount,
+      poweroffAt: this.#poweroffAt,
     };
   }
 }

@@ -100,6 +100,8 @@ export interface ReplayedVm extends VmPort {
   writeLog(bytes: Uint8Array): number | "again" | "closed";
   /** Bytes of the rr log that QEMU has not taken yet. */
   unreadLog(): number;
+  /** Whether QEMU can do nothing until more of the log is written. */
+  awaitsLog(): boolean;
   /** CPU time the VM's process has used, in ms. */
   cpuMs(): number;
   /** Wakes an idle QEMU, at most one wake-up under way at a time. */
@@ -114,11 +116,13 @@ export interface ReplayedVm extends VmPort {
 
 /**
  * Finds the runs of instructions in whole events: `visit` gets the length of each and the offset behind
- * it, and ends the search by returning true. `hypervisor/rr_log` implements it.
+ * it, and ends the search by returning true; `shutDown` is told where the VM begins to power off, from
+ * where on it may be gone any moment. `hypervisor/rr_log` implements it.
  */
 export type RunReader = (
   events: Uint8Array,
   visit: (count: number, end: number) => boolean | void,
+  shutDown?: () => void,
 ) => void;
 
 /** Waits until any VM of this host has something to read or room to write. */

@@ -237,7 +237,9 @@ export class ReplayingAgent {
     staying: ReadonlySet<VmNumber> = new Set(),
   ): Promise<VmReplayResult[]> {
     this.#startedAt = this.#lastMove = performance.now();
-    await Promise.all(
+    // Not awaited: a VM that has taken what there is of its log answers when it gets more.
+    let failure: { readonly cause: unknown } | undefined;
+    const resuming = Promise.all(
       this.#all().map(async (stream) => {
         const { number } = stream.vm;
         if (stream.endedAt !== 0) return;
@@ -246,13 +248,19 @@ export class ReplayingAgent {
         stream.standing = false;
         await stream.vm.resume();
       }),
-    );
+    ).catch((cause) => failure = { cause });
+    const throwFailure = () => {
+      if (failure !== undefined) throw failure.cause;
+    };
     while (this.#all().some((stream) => !stream.settled)) {
       signal.throwIfAborted();
+      throwFailure();
       if (await this.#turn()) this.touch();
       if (performance.now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
       await this.readiness.wait(this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS);
     }
+    await resuming;
+    throwFailure();
     for (const stream of this.#all()) await this.#takeFrames(stream); // the last ones before a stop
     return this.#all().map((stream) => ({
       name: stream.vm.name,
@@ -263,6 +271,38 @@ export class ReplayingAgent {
       replayS: (stream.endedAt - this.#startedAt) / 1000,
       ...(stream.cutOff === undefined ? {} : { cutOff: stream.cutOff }),
     }));
+  }
+
+  /**
+   * Moves data for a VM that a debugger lets run, while the others stand.
+   * @param stopped whether it has stopped again
+   * @param onWait brings the sender of a frame that the VM waits for as far as it takes
+   * @throws {DivergenceError} at the first difference
+   */
+  async follow(
+    vm: VmNumber,
+    stopped: () => boolean,
+    onWait: (source: VmNumber, sendNumber: number) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const stream = this.#streams.get(vm)!;
+    while (!stopped() && stream.endedAt === 0) {
+      signal.throwIfAborted();
+      stream.standing = false; // also after `onWait`, for which it stood
+      this.options.window?.rejoin(vm);
+      await this.#turn();
+      const { awaited } = stream.feed;
+      // The stream is ahead of the VM: only what stands still there has sent all that came before.
+      if (
+        awaited !== undefined && this.queue.arrived(awaited.source) <= awaited.sendNumber &&
+        stream.vm.awaitsLog()
+      ) {
+        await onWait(awaited.source, awaited.sendNumber);
+      }
+      await this.readiness.wait(this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS);
+    }
+    if (stream.endedAt === 0) this.stand(vm);
+    for (const each of this.#all()) await this.#takeFrames(each);
   }
 
   #all(): ReplayedStream[] {

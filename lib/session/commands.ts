@@ -184,7 +184,7 @@ function describeState(state: SessionState): string {
       formatLamport(vm.lamport),
       formatCount(vm.sent),
       formatCount(vm.received),
-      vm.registers === null ? "ended" : /\bRIP=(\w+)/.exec(vm.registers)?.[1] ?? "?",
+      vm.registers === null ? "ended" : /\b[RE]IP=(\w+)/.exec(vm.registers)?.[1] ?? "?",
     ]),
     PLAIN,
   );

@@ -121,6 +121,10 @@ export class ReplayedSim implements ReplayedVm {
     return this.#fifo.length;
   }
 
+  awaitsLog(): boolean {
+    throw new Error("the simulation has no debugger");
+  }
+
   cpuMs(): number {
     return 0;
   }
