@@ -11,6 +11,7 @@ import { runProgram } from "./lib/cli/program.ts";
 import { processTerminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
 import { clean } from "./operations/clean.ts";
+import { diff } from "./operations/diff.ts";
 import { dump } from "./operations/dump.ts";
 import { record } from "./operations/record.ts";
 import { replay, verify } from "./operations/replay.ts";
@@ -19,6 +20,7 @@ const operations: Operations = {
   record,
   replay,
   verify,
+  diff,
   dump,
   clean,
   checkHost: () => checkHost({ objectionToQemu }),

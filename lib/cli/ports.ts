@@ -3,6 +3,8 @@
  * them with stand-ins. Option types are what the command line says, report types what `--json` prints
  * (field names included: they are a promise to scripts).
  */
+import type { DiffReport } from "../diff/observation.ts";
+import type { RunPlace } from "../diff/runs.ts";
 import type { Divergence } from "../errors.ts";
 import type { Manifest } from "../recording/manifest.ts";
 
@@ -17,6 +19,8 @@ export interface Operations {
   replay(options: ReplayOptions, progress: Progress, signal: AbortSignal): Promise<ReplayReport>;
   /** Replays `runs` times and compares frames, checks and consoles. */
   verify(options: VerifyOptions, progress: Progress, signal: AbortSignal): Promise<VerifyReport>;
+  /** Compares two runs up to their first difference, VM by VM. An abort throws `InterruptedError`. */
+  diff(options: DiffOptions, progress: Progress, signal: AbortSignal): Promise<DiffReport>;
   /** The events of a log in order. Stops when the caller stops taking them. */
   dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem>;
   /** Removes what ended runs left on this host; returns what it removed, one line each. */
@@ -116,6 +120,8 @@ export interface VmTotals {
 
 export interface ReplayOptions {
   readonly directory: string;
+  /** A file to write what the replay observed to; see `lib/diff/FORMAT.md`. */
+  readonly trace?: string;
 }
 
 /** What a replay's VM did. */
@@ -182,6 +188,15 @@ export interface VerifyReport {
   readonly perRun: readonly VerifyRun[];
   /** Set where the recording is cut off: what is missing. */
   readonly incomplete?: string;
+}
+
+export interface DiffOptions {
+  readonly a: RunPlace;
+  readonly b: RunPlace;
+  /** Leave out what only QEMU's main loop notices. */
+  readonly guestOnly: boolean;
+  /** How many things before each difference to show. */
+  readonly context: number;
 }
 
 export interface DumpOptions {

@@ -11,6 +11,7 @@ import { flag } from "@optique/core/primitives";
 import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../errors.ts";
 import { add } from "./add.ts";
 import { clean } from "./clean.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { dump } from "./dump.ts";
 import { ls } from "./ls.ts";
@@ -31,7 +32,7 @@ const HELP_COLUMNS_MIN = 60;
 
 const parser = object({
   invoke: or(
-    group("Record and replay", or(record, replay, verify, show, dump)),
+    group("Record and replay", or(record, replay, verify, diff, show, dump)),
     group("Recordings", or(ls, tag, add, rm)),
     group("This host", or(doctor, clean, schema)),
   ),
@@ -106,6 +107,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "record",
   "replay",
   "verify",
+  "diff",
   "show",
   "dump",
   "ls",

@@ -15,6 +15,7 @@ const COMMANDS = [
   "record",
   "replay",
   "verify",
+  "diff",
   "show",
   "dump",
   "ls",
