@@ -2,6 +2,7 @@
  * `clusterrr replay` and `verify`: one host, one process. Puts the roles of a replay together with
  * QEMU and the recording on disk. No network is needed: frames come from the VMs themselves.
  */
+import config from "../deno.json" with { type: "json" };
 import { inspectQemu, type QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
 import { createOverlay } from "../hypervisor/qemu/overlay.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
@@ -24,6 +25,9 @@ import type {
 import { summarizeRuns } from "../lib/cli/verification.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
+import { digestConsole } from "../lib/diff/consoles.ts";
+import { TRACE_FORMAT, TRACE_VERSION } from "../lib/diff/trace.ts";
+import { TraceWriter } from "../lib/diff/trace_writer.ts";
 import { type Manifest, readManifest, vmDirectory } from "../lib/recording/manifest.ts";
 import { verifySegments } from "../lib/recording/recording_directory.ts";
 import { countUses, HybridSource, type LogCensus, takeCensus } from "../lib/roles/replay_source.ts";
@@ -64,7 +68,7 @@ export async function replay(
   signal: AbortSignal,
 ): Promise<ReplayReport> {
   const recording = await openRecording(options.directory, progress);
-  const outcome = await replayOnce(recording, false, progress, signal);
+  const outcome = await replayOnce(recording, false, progress, signal, options.trace);
   const { divergence } = outcome;
   const vms = outcome.results.map((vm) => ({
     name: vm.name,
@@ -94,7 +98,10 @@ export async function verify(
   const recording = await openRecording(options.directory, progress);
   const perRun: VerifyRun[] = [];
   for (let run = 1; run <= options.runs; run++) {
-    const outcome = await replayOnce(recording, true, progress, signal);
+    const trace = options.trace === undefined || options.runs === 1
+      ? options.trace
+      : `${options.trace}.${run}`;
+    const outcome = await replayOnce(recording, true, progress, signal, trace);
     const verified = verifyRun(recording, outcome);
     perRun.push(verified);
     if (options.runs > 1) {
@@ -214,9 +221,12 @@ async function replayOnce(
   withChecks: boolean,
   progress: Progress,
   signal: AbortSignal,
+  tracePath: string | undefined,
 ): Promise<ReplayOutcome> {
   const { directory, manifest, spec, qemu, censuses } = recording;
   await using cleanup = new AsyncDisposableStack();
+  const trace = tracePath === undefined ? undefined : openTrace(tracePath, manifest);
+  cleanup.defer(() => trace?.close());
   const run = RunDirectory.create(`replay ${directory}`);
   cleanup.defer(() => run.remove());
   const readiness = new Readiness();
@@ -255,6 +265,7 @@ async function replayOnce(
     likelyCause: "QEMU binary, images and options are those of the recording: a device or a host " +
       "feature whose behaviour QEMU does not record, or a damaged recording. Replay it again; if " +
       "it diverges at the same place, look at what the guest did there.",
+    ...(trace === undefined ? {} : { observer: trace }),
   });
   agent.prime();
   const show = () =>
@@ -272,7 +283,7 @@ async function replayOnce(
   await Promise.all(machines.map(({ vm }) => vm.start()));
 
   const checkers = machines.map(({ vm, census }) =>
-    new StateChecker(vm, withChecks ? census.checks : [], () => agent.touch())
+    new StateChecker(vm, withChecks ? census.checks : [], () => agent.touch(), trace)
   );
   await Promise.all(checkers.map((checker) => checker.arm()));
   const startedAt = performance.now();
@@ -288,6 +299,16 @@ async function replayOnce(
     if (!(error instanceof DivergenceError)) throw error;
     divergence = error.divergence;
   }
+  if (divergence !== undefined) trace?.diverged(divergence);
+  for (const { name, number, cutOff } of results) {
+    const complete = censuses.get(number)!.complete && cutOff === undefined;
+    trace?.ended(name, complete, cutOff ?? (complete ? "complete" : "the recording ends early"));
+  }
+  for (const { name, number } of manifest.vms) {
+    const console = trace && digestConsole(run.file(`${number}.console`));
+    if (console !== undefined) trace?.printed(name, console);
+  }
+  trace?.finish();
   const names = machines.map(({ vm }) => vm.name);
   const cutOff = new Set(results.filter((vm) => vm.cutOff !== undefined).map((vm) => vm.name));
   return {
@@ -306,6 +327,16 @@ async function replayOnce(
     divergence,
     replayS: (performance.now() - startedAt) / 1000,
   };
+}
+
+function openTrace(path: string, { id, name, vms }: Manifest): TraceWriter {
+  return new TraceWriter(path, {
+    format: TRACE_FORMAT,
+    formatVersion: TRACE_VERSION,
+    recording: { id, name },
+    toolVersion: config.version,
+    vms: vms.map((vm) => ({ number: vm.number, name: vm.name })),
+  });
 }
 
 /**

@@ -14,7 +14,7 @@ import {
 } from "./subcommand.ts";
 import { renderTable } from "./table.ts";
 import { type Paint, paint, printJson, type Terminal } from "./terminal.ts";
-import { recordingReference } from "./values.ts";
+import { recordingReference, traceOption } from "./values.ts";
 
 export const replay = defineSubcommand({
   name: "replay",
@@ -29,15 +29,21 @@ export const replay = defineSubcommand({
     reference: argument(recordingReference(), {
       description: sentence("The recording: its directory, its name, or the beginning of its id."),
     }),
+    trace: traceOption,
     json: jsonFlag(),
   }),
-  run({ reference, json }, context) {
+  run({ reference, trace, json }, context) {
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
       const report = await withProgress(
         context,
         json,
-        (progress) => context.operations.replay({ directory }, progress, context.signal),
+        (progress) =>
+          context.operations.replay(
+            { directory, ...(trace === undefined ? {} : { trace }) },
+            progress,
+            context.signal,
+          ),
       );
       if (json) printJson(context.terminal, report);
       else context.terminal.out(describe(report, paint(context.terminal.outColor)));

@@ -16,7 +16,7 @@ import {
 } from "./subcommand.ts";
 import { plural, renderTable } from "./table.ts";
 import { type Paint, paint, printJson } from "./terminal.ts";
-import { recordingReference } from "./values.ts";
+import { recordingReference, traceOption } from "./values.ts";
 import { passed } from "./verification.ts";
 
 export const verify = defineSubcommand({
@@ -38,15 +38,21 @@ export const verify = defineSubcommand({
       }),
       1,
     ),
+    trace: traceOption,
     json: jsonFlag("Print one JSON object, with every run in `perRun`."),
   }),
-  run({ reference, runs, json }, context) {
+  run({ reference, runs, trace, json }, context) {
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
       const report = await withProgress(
         context,
         json,
-        (progress) => context.operations.verify({ directory, runs }, progress, context.signal),
+        (progress) =>
+          context.operations.verify(
+            { directory, runs, ...(trace === undefined ? {} : { trace }) },
+            progress,
+            context.signal,
+          ),
       );
       if (json) printJson(context.terminal, report);
       else context.terminal.out(describe(report, paint(context.terminal.outColor)));

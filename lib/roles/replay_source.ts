@@ -144,8 +144,8 @@ export class HybridSource implements ReplaySource {
       this.#bytes(header);
       this.#bytes(payload);
     },
-    send: (_sendNumber, length, hash, _lamport, head) => {
-      this.#sends.push({ length, hash: hash.slice(), head: head.slice() });
+    send: (_sendNumber, length, hash, lamport, head) => {
+      this.#sends.push({ length, hash: hash.slice(), head: head.slice(), lamport });
     },
     check: () => {},
     epoch: () => {},
