@@ -326,6 +326,7 @@ Deno.test("an event at another instruction: both places, and what came before", 
   const report = await compare([{ name: "vm", items: a }], [{ name: "vm", items: b }]);
   const { difference, equal } = report.vms[0]!;
   assert.equal(difference!.kind, "event");
+  assert.equal(difference!.what, "INTERRUPT in A, 2 instructions before INTERRUPT in B");
   assert.deepEqual([difference!.a.icount, difference!.b.icount], [157, 159]);
   assert.deepEqual(difference!.context.map(({ icount, kind }) => [icount, kind]), [
     [100, "INTERRUPT"],
@@ -370,6 +371,7 @@ Deno.test("clocks and checkpoints are left out with --guest-only, and only then"
   const found = await compare(vms(1n, 2), later, { guestOnly: true });
   assert.deepEqual(first(found), ["vm", "end", 100]);
   assert.match(found.first!.difference.what, /A ends where B goes on/);
+  assert.deepEqual(found.first!.difference.context.map(({ kind }) => kind), ["INTERRUPT"]);
 });
 
 Deno.test("a difference that travels: the VM where it began comes first", async () => {

@@ -16,7 +16,12 @@ export class History {
   #entries: Entry[] = [];
   #bytes = 0;
 
-  constructor(private readonly codec: EventCodec, private readonly log: string) {}
+  /** @param guestOnly leave out what only QEMU's main loop notices: it need not be on both sides */
+  constructor(
+    private readonly codec: EventCodec,
+    private readonly log: string,
+    private readonly guestOnly: boolean,
+  ) {}
 
   /** @param icount before `bytes`; @param offset of `bytes` among the log's events */
   events(bytes: Uint8Array, icount: number, offset: number): void {
@@ -64,7 +69,7 @@ export class History {
     const seen: Observed[] = [];
     for (const event of this.codec.decode(bytes, this.log, offset)) {
       icount += event.instructions;
-      if (event.instructions > 0) continue;
+      if (event.instructions > 0 || (this.guestOnly && event.hostOnly)) continue;
       seen.push({ icount, kind: event.kind, text: event.text });
       if (seen.length >= 2 * count + 64) seen.splice(0, seen.length - count);
     }

@@ -102,6 +102,10 @@ type Found = Pick<Difference, "kind" | "what" | "a" | "b"> & {
   readonly lamport: Difference["lamport"];
 };
 
+function kindOf(taken: Taken): string {
+  return taken.thing === "event" ? taken.event.kind : taken.thing.toUpperCase();
+}
+
 export class LogComparison {
   readonly #sides: Record<SideName, LogSide>;
   readonly #counter: EventCounter;
@@ -123,7 +127,7 @@ export class LogComparison {
     this.#log = `the rr log of VM ${options.vm}`;
     this.#sides = { a: new LogSide(a.open), b: new LogSide(b.open) };
     this.#counter = options.codec.counter(this.#log);
-    this.#history = new History(options.codec, this.#log);
+    this.#history = new History(options.codec, this.#log, options.guestOnly);
     this.#received = new ReceivedFrames(a.frames, b.frames, options.proven);
   }
 
@@ -302,8 +306,13 @@ export class LogComparison {
       }
     }
     const kind = a.thing === "receive" || b.thing === "receive" ? "receive" : "event";
-    if (a.icount === b.icount) return { kind, what: "another event" };
-    return { kind, what: `something else happens first, in ${a.icount < b.icount ? "A" : "B"}` };
+    const [inA, inB] = [kindOf(a), kindOf(b)];
+    if (a.icount === b.icount) return { kind, what: `${inA} in A, ${inB} in B` };
+    const instructions = Math.abs(a.icount - b.icount);
+    const before = (early: string, late: string, side: string) =>
+      `${early} in ${side}, ${instructions} instructions before ` +
+      `${late} in ${side === "A" ? "B" : "A"}`;
+    return { kind, what: a.icount < b.icount ? before(inA, inB, "A") : before(inB, inA, "B") };
   }
 
   #describe(taken: Taken, frames: ReferencedFrames): Observed {

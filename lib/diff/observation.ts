@@ -109,7 +109,7 @@ export interface Difference {
 /** How much of a VM's run is equal, up to the difference or the end. */
 export interface Equal {
   readonly instructions: number;
-  /** rr events, received frames not among them. */
+  /** rr events of A, received frames not among them; runs of instructions are. */
   readonly events: number;
   readonly received: number;
   readonly sent: number;
