@@ -139,7 +139,9 @@ export class LogComparison {
   /** Yields after each block, so that the caller can let others have their turn. */
   *run(): Generator<void, LogDiff> {
     try {
-      while (this.#found === undefined && (yield* this.#step()));
+      while (this.#found === undefined) {
+        if (!this.#quickStep() && !(yield* this.#step())) break;
+      }
       // A log that goes on to its end equal has had room for every send.
       if (this.#found === undefined) this.#compareLastSends();
       yield* this.#readLateChecks();
@@ -149,6 +151,22 @@ export class LogComparison {
       this.#sides.a.close();
       this.#sides.b.close();
     }
+  }
+
+  /** One step where both sides have the same at hand; false: nothing was done. */
+  #quickStep(): boolean {
+    const { icount } = this.#counter;
+    if (!this.#settleLoaded("a", icount) || !this.#settleLoaded("b", icount)) return false;
+    if (this.#checks.mismatch !== undefined || this.#sends.mismatch !== undefined) return false;
+    const a = this.#sides.a.current;
+    const b = this.#sides.b.current;
+    if (a.item === "events" && b.item === "events") return this.#compareRuns();
+    if (a.item !== "receive" || b.item !== "receive") return false;
+    if (this.#received.difference(a, b) !== undefined) return false;
+    this.#sides.a.pass();
+    this.#sides.b.pass();
+    this.#countReceived(a, b, icount);
+    return true;
   }
 
   /** One step of the lockstep; false where the logs have ended or a pair differs. */
@@ -172,22 +190,26 @@ export class LogComparison {
 
   /** Passes sends and checks at the cursor of a side. */
   *#settle(name: SideName, icount: number): Generator<void, void> {
+    while (!this.#settleLoaded(name, icount)) {
+      this.#sides[name].load();
+      yield;
+    }
+  }
+
+  /** As `#settle`, as far as the block in memory goes; false at its end. */
+  #settleLoaded(name: SideName, icount: number): boolean {
     const side = this.#sides[name];
-    for (;;) {
-      if (side.empty) {
-        side.load();
-        yield;
-        continue;
-      }
+    while (!side.empty) {
       const { current } = side;
       if (current.item === "send") {
         this.#sends.add(name, current, { icount, logBytes: this.logBytes });
         if (current.lamport !== undefined) this.#stamps[name].add(icount, current.lamport);
         if (name === "a") this.#history.item(() => describeSent(current, icount));
       } else if (current.item === "check") this.#checks.add(name, current, null);
-      else return;
+      else return true;
       side.pass();
     }
+    return false;
   }
 
   /** Compares what both have of their current runs; false: the next event is not equal byte by byte. */
@@ -241,14 +263,17 @@ export class LogComparison {
     }
     for (const bytes of a.bytes) this.#count(bytes);
     if (a.thing === "receive" && b.thing === "receive") {
-      const { icount, received } = a;
-      this.#receives++;
-      this.#receivedBytes += received.header.length + receivedLength(received);
-      this.#stamps.a.add(icount, received.lamport);
-      this.#stamps.b.add(icount, b.received.lamport);
-      this.#history.item(() => describeReceived(received, this.a.frames, icount));
+      this.#countReceived(a.received, b.received, a.icount);
     }
     return a.thing !== "end";
+  }
+
+  #countReceived(a: Received, b: Received, icount: number): void {
+    this.#receives++;
+    this.#receivedBytes += a.header.length + receivedLength(a);
+    this.#stamps.a.add(icount, a.lamport);
+    this.#stamps.b.add(icount, b.lamport);
+    this.#history.item(() => describeReceived(a, this.a.frames, icount));
   }
 
   /** Takes the next thing of a side, past runs of instructions and block boundaries. */

@@ -99,26 +99,42 @@ export class LogSide {
   }
 }
 
+/** Room for many small copies: an array of its own for each would cost more than reading the log. */
+const ARENA_BYTES = 128 << 10;
+
 /** Keeps copies of a block's items: the reader's bytes are only lent. */
 class ItemCollector implements HybridVisitor {
+  #arena = new Uint8Array(0);
+  #used = 0;
+
   constructor(private readonly items: LogItem[]) {}
 
+  #copy(bytes: Uint8Array): Uint8Array {
+    if (this.#used + bytes.length > this.#arena.length) {
+      this.#arena = new Uint8Array(Math.max(ARENA_BYTES, bytes.length));
+      this.#used = 0;
+    }
+    const copy = this.#arena.subarray(this.#used, this.#used += bytes.length);
+    copy.set(bytes);
+    return copy;
+  }
+
   events(bytes: Uint8Array): void {
-    this.items.push({ item: "events", bytes: bytes.slice() });
+    this.items.push({ item: "events", bytes: this.#copy(bytes) });
   }
 
   reference(header: Uint8Array, source: number, number: number, lamport: bigint): void {
     const content = { stored: "reference", source, number } as const;
-    this.items.push({ item: "receive", header: header.slice(), lamport, content });
+    this.items.push({ item: "receive", header: this.#copy(header), lamport, content });
   }
 
   frame(header: Uint8Array, payload: Uint8Array, lamport: bigint, stored: FrameOrigin): void {
-    const content = { stored, payload: payload.slice() };
-    this.items.push({ item: "receive", header: header.slice(), lamport, content });
+    const content = { stored, payload: this.#copy(payload) };
+    this.items.push({ item: "receive", header: this.#copy(header), lamport, content });
   }
 
   send(n: number, length: number, hash: Uint8Array, lamport: bigint, head: Uint8Array): void {
-    const bytes = { hash: hash.slice(), head: head.slice() };
+    const bytes = { hash: this.#copy(hash), head: this.#copy(head) };
     this.items.push({ item: "send", number: n, length, lamport, ...bytes });
   }
 

@@ -13,9 +13,6 @@ import type { Received, Sent } from "./observation.ts";
 import { sameBytes, sameSend } from "./pairs.ts";
 import { SentFrames } from "./sent_frames.ts";
 
-/** Kind, id and flags of the rr event; the frame's length follows. */
-const HEADER_KEY_BYTES = RR_FRAME_HEADER_BYTES - 4;
-
 /** A VM of a recording whose log can be opened. */
 export interface LogOfVm {
   readonly number: number;
@@ -52,7 +49,8 @@ export class ReferencedFrames {
 
 /** The length that a received frame's header states. */
 export function receivedLength({ header }: Received): number {
-  return new DataView(header.buffer, header.byteOffset + HEADER_KEY_BYTES, 4).getUint32(0);
+  const at = RR_FRAME_HEADER_BYTES - 4; // big-endian, behind kind, id and flags
+  return (header[at]! << 24 | header[at + 1]! << 16 | header[at + 2]! << 8 | header[at + 3]!) >>> 0;
 }
 
 export class ReceivedFrames {
@@ -70,9 +68,12 @@ export class ReceivedFrames {
 
   /** What differs, in a few words; `undefined` where nothing does. */
   difference(a: Received, b: Received): string | undefined {
-    const lengths = [a, b].map(receivedLength);
-    if (lengths[0] !== lengths[1]) return `${lengths[0]} bytes in A, ${lengths[1]} in B`;
-    if (!sameBytes(key(a), key(b))) return "another network card or other flags";
+    if (!sameBytes(a.header, b.header)) {
+      const [lengthA, lengthB] = [receivedLength(a), receivedLength(b)];
+      return lengthA === lengthB
+        ? "another network card or other flags"
+        : `${lengthA} bytes in A, ${lengthB} in B`;
+    }
     if (a.content.stored !== "reference") {
       return b.content.stored === "reference"
         ? this.#unlikeSent(this.b, b.content, a.content.payload)
@@ -122,7 +123,3 @@ export class ReceivedFrames {
 }
 
 type Reference = Extract<Received["content"], { stored: "reference" }>;
-
-function key({ header }: Received): Uint8Array {
-  return header.subarray(0, HEADER_KEY_BYTES);
-}

@@ -24,7 +24,8 @@ export class SentFrames {
     while (number >= this.#first + this.#window.length) {
       const sent = this.#next();
       if (sent === undefined) return undefined;
-      this.#window.push(sent);
+      // Copies: the bytes of a log's items share arrays with all that stood near them.
+      this.#window.push({ ...sent, hash: sent.hash.slice(), head: sent.head.slice() });
       if (this.#window.length < 2 * WINDOW_SENDS) continue;
       this.#window.splice(0, WINDOW_SENDS);
       this.#first += WINDOW_SENDS;
