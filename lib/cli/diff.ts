@@ -209,7 +209,8 @@ function details({ vm, difference }: VmDiff, style: Paint): string {
   const dump = (side: Observed, other: Observed) => {
     if (side.bytes === undefined) return "";
     const bytes = Uint8Array.fromHex(side.bytes);
-    return hexDump(bytes, Uint8Array.fromHex(other.bytes ?? "")) + "\n";
+    const others = other.bytes === undefined ? undefined : Uint8Array.fromHex(other.bytes);
+    return hexDump(bytes, others) + "\n"; // without others, no row is marked as different
   };
   return `${style.bold(vm)}: ${what}${certainty(difference!)}\n` +
     context.map((observed) => line(" ", observed)).join("") +

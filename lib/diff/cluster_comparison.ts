@@ -12,6 +12,7 @@ import type {
   ConsoleComparison,
   Difference,
   DiffReport,
+  Ended,
   EventCodec,
   VmDiff,
 } from "./observation.ts";
@@ -154,7 +155,10 @@ class ClusterComparison {
 
 function describeVm(pair: Pair, diff: LogDiff): VmDiff {
   const { ends } = diff;
-  const complete = [ends.a, ends.b].every((end) => end === undefined || end.complete);
+  // Of an end that was not reached a recording knows, and a trace does not.
+  const isComplete = (vm: RunVm, end: Ended | undefined) =>
+    end?.complete ?? vm.log?.manifest.logComplete ?? false;
+  const complete = isComplete(pair.a, ends.a) && isComplete(pair.b, ends.b);
   const console = compareConsoles(pair.a.console, pair.b.console, complete);
   const difference = diff.difference ??
     (console.result === "different" ? consoleDifference(diff, console) : undefined);
