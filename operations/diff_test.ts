@@ -219,8 +219,10 @@ const arbitraryCutting: fc.Arbitrary<Cutting> = fc.record({
   segmentBytes: fc.integer({ min: 1, max: 4000 }),
   flushes: fc.array(fc.boolean(), { minLength: 1, maxLength: 7 }),
   base: fc.bigInt(0n, 2n ** 60n),
-}).map(({ flushes, base, ...sizes }) => ({
+  every: fc.integer({ min: 1, max: 20 }),
+}).map(({ flushes, base, every, ...sizes }) => ({
   ...sizes,
+  epoch: (i) => i % every === 0 ? 1 + i : undefined,
   flush: (i) => flushes[i % flushes.length]!,
   lamport: (i) => base + BigInt(2 * i),
 }));
@@ -402,6 +404,17 @@ Deno.test("the epoch is that of the last stamped item", async () => {
     { cuttingA: { lamport, blockBytes: 1 }, cuttingB: { lamport, blockBytes: 1 } },
   );
   assert.equal(report.first!.difference.epoch, 2);
+});
+
+Deno.test("the epoch is that of the last cut, where nothing was stamped since", async () => {
+  const vms = (name: string) => [{ name: "vm", items: [send("a"), run(1), run(1), plain(name)] }];
+  const cutting = { epoch: (i: number) => i > 0 ? 10 * i : undefined };
+  const report = await compare(vms("INTERRUPT"), vms("EXCEPTION"), {
+    cuttingA: cutting,
+    cuttingB: { epoch: (i) => i === 1 ? 7 : undefined },
+  });
+  assert.equal(report.first!.difference.epoch, 30);
+  assert.deepEqual(report.first!.difference.lamport, { a: 30n << 40n, b: 7n << 40n });
 });
 
 Deno.test("a reference equals another number, if the same bytes were sent", async () => {

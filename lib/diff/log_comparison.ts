@@ -26,6 +26,7 @@ import {
   describeReceived,
   describeSent,
 } from "./describe.ts";
+import { epochStart } from "../clocks/lamport.ts";
 import { History } from "./history.ts";
 import { LogSide, type OpenLog } from "./log_side.ts";
 import type {
@@ -188,7 +189,7 @@ export class LogComparison {
     return yield* this.#compareNext();
   }
 
-  /** Passes sends and checks at the cursor of a side. */
+  /** Passes sends, checks and cuts at the cursor of a side. */
   *#settle(name: SideName, icount: number): Generator<void, void> {
     while (!this.#settleLoaded(name, icount)) {
       this.#sides[name].load();
@@ -206,7 +207,9 @@ export class LogComparison {
         if (current.lamport !== undefined) this.#stamps[name].add(icount, current.lamport);
         if (name === "a") this.#history.item(() => describeSent(current, icount));
       } else if (current.item === "check") this.#checks.add(name, current, null);
-      else return true;
+      else if (current.item === "epoch") {
+        this.#stamps[name].add(icount, epochStart(current.epoch));
+      } else return true;
       side.pass();
     }
     return false;
@@ -290,6 +293,7 @@ export class LogComparison {
         side.pass();
         return { thing: "receive", received: current, icount, bytes };
       }
+      if (current.item !== "events") throw new Error(`${current.item} was not passed`);
       const rest = side.rest();
       let at = 0;
       for (const event of codec.decode(rest, this.#log, offset)) {

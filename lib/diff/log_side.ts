@@ -16,14 +16,18 @@ export interface Run {
   readonly bytes: Uint8Array;
 }
 
-export type LogItem = Run | Received | Sent | Checked | Ended;
+/** The VM's cut of an epoch: it says when this was, and is no part of what the VM did. */
+export interface EpochMark {
+  readonly item: "epoch";
+  readonly epoch: number;
+}
+
+export type LogItem = Run | Received | Sent | Checked | EpochMark | Ended;
 
 /** Opens a log from its beginning. */
 export type OpenLog = () => HybridLogReader;
 
 export class LogSide {
-  /** Items before the current one, sends and checks not counted. */
-  passed = 0;
   /** Bytes of the current run that have been passed. */
   offset = 0;
   #items: LogItem[] = [];
@@ -59,9 +63,7 @@ export class LogSide {
 
   /** Passes the current item. */
   pass(): void {
-    const { current } = this;
-    if (current.item === "end") throw new Error("nothing follows the end");
-    if (current.item !== "send" && current.item !== "check") this.passed++;
+    if (this.current.item === "end") throw new Error("nothing follows the end");
     this.offset = 0;
     this.#at++;
   }
@@ -140,6 +142,10 @@ class ItemCollector implements HybridVisitor {
 
   check(check: CheckPoint): void {
     this.items.push(checkedOf(check, (text) => hash("sha256", text)));
+  }
+
+  epoch(epoch: number): void {
+    this.items.push({ item: "epoch", epoch });
   }
 
   end(): void {} // the reader's `ending` says more

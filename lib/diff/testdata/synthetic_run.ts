@@ -42,6 +42,8 @@ export interface Cutting {
   readonly segmentBytes?: number;
   /** Whether to flush the block before item `i`. */
   readonly flush?: (i: number) => boolean;
+  /** The epoch whose cut stands before item `i`, if one does. */
+  readonly epoch?: (i: number) => number | undefined;
   /** The Lamport time of item `i`. */
   readonly lamport?: (i: number) => bigint;
 }
@@ -64,7 +66,7 @@ export function writeRun(dir: string, vms: readonly SyntheticVm[], cutting: Cutt
     cluster: {},
     vms: recorded,
     segments: [],
-    timing: { recordS: 1 },
+    timing: { recordS: 1, epochMs: 250 },
   };
   writeManifest(dir, manifest);
   return dir;
@@ -80,6 +82,8 @@ function writeVm(dir: string, vm: SyntheticVm, number: number, cutting: Cutting)
   let icount = 0;
   for (const [i, item] of vm.items.entries()) {
     if (cutting.flush?.(i)) writer.flush();
+    const epoch = cutting.epoch?.(i);
+    if (epoch !== undefined) writer.epoch(epoch);
     const lamport = cutting.lamport?.(i) ?? BigInt(i + 1);
     switch (item.item) {
       case "event":
