@@ -13,14 +13,20 @@ import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
 import { clean } from "./operations/clean.ts";
 import { diff } from "./operations/diff.ts";
 import { dump } from "./operations/dump.ts";
+import { index } from "./operations/index.ts";
 import { record } from "./operations/record.ts";
-import { replay, verify } from "./operations/replay.ts";
+import { replay } from "./operations/replay.ts";
+import { askSession, openSession } from "./operations/sessions.ts";
+import { verify } from "./operations/verify.ts";
 
 const operations: Operations = {
   record,
   replay,
   verify,
   diff,
+  index,
+  openSession,
+  askSession,
   dump,
   clean,
   checkHost: () => checkHost({ objectionToQemu }),

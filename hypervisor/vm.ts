@@ -20,6 +20,8 @@ import {
 import { ramRanges } from "./qemu/memory_map.ts";
 import { QemuProcess } from "./qemu/process.ts";
 import { captureRam, hashRam } from "./qemu/ram_digest.ts";
+import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
+import type { QmpClient } from "./qmp/client.ts";
 import { queryReplay, registers, replayBreak } from "./qmp/commands.ts";
 import type { Readiness } from "./readiness.ts";
 import { SerialInput } from "./serial_input.ts";
@@ -142,6 +144,11 @@ abstract class QemuVm implements VmPort {
     return this.#capture?.read(take) ?? 0;
   }
 
+  /** The monitor; a VM that stands can be looked at. */
+  get qmp(): QmpClient {
+    return this.process.qmp;
+  }
+
   /** Ends the process if it still runs and closes what is open. */
   async close(): Promise<void> {
     await this.kill();
@@ -223,8 +230,16 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   #stopsTaken = 0;
   #wakeStopped: () => void = () => {};
 
-  /** Makes the FIFO, so that the start of the log can be written before QEMU reads it. */
-  constructor(run: VmRun, private readonly readiness: Readiness) {
+  /**
+   * Makes the FIFO, so that the start of the log can be written before QEMU reads it.
+   * @param snapshot a file that {@link save} made, and that is QEMU's alone from now on; `undefined`:
+   *   the replay begins at the start
+   */
+  constructor(
+    run: VmRun,
+    private readonly readiness: Readiness,
+    private readonly snapshot?: string,
+  ) {
     super(run);
     this.#log = new LogWriter(this.paths.log);
     readiness.addLog(this.number, this.#log.fd);
@@ -232,7 +247,13 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
 
   override commandLine(): string[] {
     const { log, capture, waker } = this.paths;
-    const mode: RunMode = { kind: "replay", rrLog: log, capture, waker };
+    const mode: RunMode = {
+      kind: "replay",
+      rrLog: log,
+      capture,
+      waker,
+      ...(this.snapshot && { snapshot: { file: this.snapshot, tag: SNAPSHOT_TAG } }),
+    };
     return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
   }
 
@@ -276,6 +297,16 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
     }
     this.#stopsTaken++;
     return true;
+  }
+
+  /**
+   * Saves the VM's state, which must stand inside a run of instructions.
+   * @param file what to make
+   * @param overlays where the copies of its disks go
+   */
+  async save(file: string, overlays: readonly string[]): Promise<void> {
+    const copies = this.run.overlays.map((from, i) => ({ from, to: overlays[i]! }));
+    await saveSnapshot(this.process.qmp, file, copies);
   }
 
   async icount(): Promise<number> {

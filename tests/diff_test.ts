@@ -42,8 +42,11 @@ bed.test("diff: two boots of one cluster", 180, async () => {
   const { vm, difference } = guests.report.first!;
   assert.ok(["alpha", "beta"].includes(vm));
   assert.ok(difference.icount > 0, `instruction ${difference.icount}`);
-  assert.doesNotMatch(difference.a.kind + difference.b.kind, /CLOCK|CHECKPOINT/);
-  assert.equal(difference.context.length, 3);
+  // An interrupt and an exception of the firmware come before, at the least.
+  assert.ok([2, 3].includes(difference.context.length), JSON.stringify(difference.context));
+  for (const { kind } of [difference.a, difference.b, ...difference.context]) {
+    assert.doesNotMatch(kind, /CLOCK|CHECKPOINT/);
+  }
   for (const { equal } of guests.report.vms) assert.ok(equal.events > 3, `${equal.events} events`);
 });
 

@@ -60,6 +60,8 @@ export type RunMode =
     readonly capture?: string;
     /** A Unix socket with a human monitor, through which QEMU's main loop is woken. */
     readonly waker?: string;
+    /** The replay begins in this snapshot instead of at the start of the log. */
+    readonly snapshot?: { readonly file: string; readonly tag: string };
   }
   /** QEMU's own record/replay without our capture, for the benchmark. */
   | { readonly kind: "stock-record"; readonly tap: string; readonly rrLog: string }
@@ -106,6 +108,7 @@ export function buildCommandLine(
     ...["-chardev", `socket,id=qmp,path=${quoted(paths.qmp)},server=on,wait=off`],
     ...["-mon", "chardev=qmp,mode=control"],
     ...waker(mode),
+    ...vmState(mode),
     ...(paused ? ["-S"] : []),
   ];
 }
@@ -126,7 +129,14 @@ function rrOf(mode: RunMode): "record" | "replay" | undefined {
 
 function icount(vm: VmHardware, mode: RunMode): string {
   const shift = `shift=${vm.icountShift}`;
-  return mode.kind === "plain" ? shift : `${shift},rr=${rrOf(mode)},rrfile=${quoted(mode.rrLog)}`;
+  if (mode.kind === "plain") return shift;
+  const snapshot = snapshotOf(mode) === undefined ? "" : `,rrsnapshot=${snapshotOf(mode)!.tag}`;
+  return `${shift},rr=${rrOf(mode)},rrfile=${quoted(mode.rrLog)}${snapshot}`;
+}
+
+/** The block node of a disk's overlay, which snapshots name. */
+export function diskNode(index: number): string {
+  return `overlay${index}`;
 }
 
 /** With an event log, `blkreplay` ties the completion of disk requests to instructions. */
@@ -135,7 +145,8 @@ function disks(vm: VmHardware, mode: RunMode, paths: VmPaths): string[] {
     throw new Error(`VM ${vm.name}: ${vm.disks.length} disks, ${paths.overlays.length} overlays`);
   }
   return paths.overlays.flatMap((overlay, i) => {
-    const file = `file=${quoted(overlay)},format=qcow2,if=none,id=disk${i}`;
+    const node = `id=disk${i},node-name=${diskNode(i)}`;
+    const file = `file=${quoted(overlay)},format=qcow2,if=none,${node}`;
     const device = (drive: string) => ["-device", `virtio-blk-pci,drive=${drive}`];
     if (mode.kind === "plain") return ["-drive", file, ...device(`disk${i}`)];
     const replayed = `driver=blkreplay,image=disk${i},if=none,id=disk${i}rr`;
@@ -168,6 +179,17 @@ function waker(mode: RunMode): string[] {
   if (mode.kind !== "replay" || mode.waker === undefined) return [];
   const backend = `socket,id=wake,path=${quoted(mode.waker)},server=on,wait=off`;
   return ["-chardev", backend, "-mon", "chardev=wake,mode=readline"];
+}
+
+function snapshotOf(mode: RunMode): { readonly file: string; readonly tag: string } | undefined {
+  return mode.kind === "replay" ? mode.snapshot : undefined;
+}
+
+/** The drive that a snapshot's machine state lies in. It has no device: the guest does not see it. */
+function vmState(mode: RunMode): string[] {
+  const snapshot = snapshotOf(mode);
+  if (snapshot === undefined) return [];
+  return ["-drive", `file=${quoted(snapshot.file)},format=qcow2,if=none,id=vmstate`];
 }
 
 /** What was typed during a recording comes out of the event log in a replay. */

@@ -55,7 +55,7 @@ Deno.test("a recording's command line, word for word", () => {
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-kernel", "/images/vmlinuz", "-initrd", "/images/initrd"],
     ...["-append", "console=ttyS0 panic=-1"],
-    ...["-drive", "file=/run/web.root.qcow2,format=qcow2,if=none,id=disk0"],
+    ...["-drive", "file=/run/web.root.qcow2,format=qcow2,if=none,id=disk0,node-name=overlay0"],
     ...["-drive", "driver=blkreplay,image=disk0,if=none,id=disk0rr"],
     ...["-device", "virtio-blk-pci,drive=disk0rr"],
     ...["-netdev", "tap,id=n0,ifname=clrr1,script=no,downscript=no,vnet_hdr=off"],
@@ -93,6 +93,15 @@ Deno.test("a replay that is woken has a human monitor more, and nothing else", (
     ...["-chardev", "socket,id=wake,path=/run/a,,b/wake,server=on,wait=off"],
     ...["-mon", "chardev=wake,mode=readline", "-S"],
   ]);
+});
+
+Deno.test("a replay that begins in a snapshot names it, and has a drive without a device for it", () => {
+  const bare = build(REPLAY);
+  const resumed = build({ ...REPLAY, snapshot: { file: "/run/a,b/1.vmstate", tag: "here" } });
+  assert.equal(valuesOf(resumed, "-icount")[0], `${valuesOf(bare, "-icount")[0]},rrsnapshot=here`);
+  const drive = "file=/run/a,,b/1.vmstate,format=qcow2,if=none,id=vmstate";
+  assert.deepEqual(valuesOf(resumed, "-drive"), [...valuesOf(bare, "-drive"), drive]);
+  assert.deepEqual(valuesOf(resumed, "-device"), valuesOf(bare, "-device"));
 });
 
 Deno.test("the capture stands behind filter-replay, or it is not there", () => {

@@ -10,6 +10,7 @@ import type {
   VerifyReport,
   VerifyRun,
 } from "./ports.ts";
+import { ClusterrrError } from "../errors.ts";
 import { runProgram } from "./program.ts";
 import type { Terminal } from "./terminal.ts";
 import { verification } from "./verification_fixture.ts";
@@ -26,6 +27,9 @@ export class MemoryTerminal implements Terminal {
   /** What the user answers; `undefined`: nobody is there. */
   answer: boolean | undefined = undefined;
   readonly questions: string[] = [];
+  interactive = false;
+  /** What stands on standard input. */
+  input: readonly string[] = [];
 
   out(text: string): void {
     this.stdout += text;
@@ -37,6 +41,10 @@ export class MemoryTerminal implements Terminal {
 
   size(): { columns: number; rows: number } {
     return { columns: this.columns, rows: this.rows };
+  }
+
+  async *lines(): AsyncGenerator<string> {
+    for (const line of this.input) yield await Promise.resolve(line);
   }
 
   confirm(question: string): boolean | undefined {
@@ -78,6 +86,7 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
         ok: true,
         replayS: 5,
         recordS: 12.4,
+        queueBytesMax: 4096,
         vms: [{
           name: "client",
           framesRecorded: 1364,
@@ -105,6 +114,34 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
         notCompared: [],
         seconds: 1,
       });
+    },
+    openSession(options) {
+      note("openSession", options);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      return Promise.resolve({
+        name: "abc123",
+        over: promise,
+        run(words) {
+          note("run", words);
+          if (words[0] === "bad") return Promise.reject(new ClusterrrError("no such command"));
+          const over = words[0] === "quit";
+          if (over) resolve();
+          return Promise.resolve({ text: `${words.join(" ")}\n`, value: { words }, over });
+        },
+        close() {
+          note("close", undefined);
+          return Promise.resolve();
+        },
+      });
+    },
+    askSession(words, session) {
+      note("askSession", [words, session]);
+      return Promise.resolve({ text: `${words.join(" ")}\n`, value: { words } });
+    },
+    index(options) {
+      note("index", options);
+      const checkpoints = [{ epoch: 20, bytes: 1000 }];
+      return Promise.resolve({ checkpoints, taken: 1, lastCheckpoint: 30, bytes: 1000, indexS: 2 });
     },
     async *dump(options): AsyncGenerator<DumpItem> {
       note("dump", options);

@@ -163,6 +163,12 @@ Deno.test("replay, verify: --trace", async () => {
     const run = commandLine(dir);
     const replayed = await run(["replay", recording, "--trace", "t"]);
     assert.deepEqual(replayed.calls, [["replay", { directory: recording, trace: "t" }]]);
+    const partly = [["replay", recording, "--to", "4"], ["verify", recording, "--parallel"]];
+    for (const args of partly) {
+      const refused = await run([...args, "--trace", "t"]);
+      assert.deepEqual([refused.status, refused.calls], [2, []]);
+      assert.match(refused.stderr, /--trace is for/);
+    }
     const verified = await run(["verify", recording, "--runs", "2", "--trace=t"]);
     assert.deepEqual(verified.calls, [["verify", { directory: recording, runs: 2, trace: "t" }]]);
   });

@@ -6,6 +6,8 @@
 import type { DiffReport } from "../diff/observation.ts";
 import type { RunPlace } from "../diff/runs.ts";
 import type { Divergence } from "../errors.ts";
+import type { SessionAnswer } from "../session/commands.ts";
+import type { SeekTarget } from "../session/target.ts";
 import type { Manifest } from "../recording/manifest.ts";
 
 /** The work behind the commands that touch VMs or the host. */
@@ -21,6 +23,19 @@ export interface Operations {
   verify(options: VerifyOptions, progress: Progress, signal: AbortSignal): Promise<VerifyReport>;
   /** Compares two runs up to their first difference, VM by VM. An abort throws `InterruptedError`. */
   diff(options: DiffOptions, progress: Progress, signal: AbortSignal): Promise<DiffReport>;
+  /** Replays to a point and stops there. The caller closes the session. */
+  openSession(
+    options: SessionOptions,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<OpenedSession>;
+  /** Has a session of this host, which may belong to another process, run a command. */
+  askSession(
+    words: readonly string[],
+    session: string | undefined,
+  ): Promise<{ text: string; value: unknown }>;
+  /** Replays once and keeps snapshots of the cluster at checkpoints. */
+  index(options: IndexOptions, progress: Progress, signal: AbortSignal): Promise<IndexReport>;
   /** The events of a log in order. Stops when the caller stops taking them. */
   dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem>;
   /** Removes what ended runs left on this host; returns what it removed, one line each. */
@@ -122,6 +137,23 @@ export interface ReplayOptions {
   readonly directory: string;
   /** A file to write what the replay observed to; see `lib/diff/FORMAT.md`. */
   readonly trace?: string;
+  /** How many epochs a VM may be ahead of the slowest; `Infinity`: no bound. */
+  readonly windowEpochs?: number;
+}
+
+export interface SessionOptions extends ReplayOptions {
+  readonly target: SeekTarget;
+}
+
+/** A replay that stands. */
+export interface OpenedSession {
+  /** By which other processes find it. */
+  readonly name: string;
+  /** Resolves when a command, from wherever, has ended it. */
+  readonly over: Promise<void>;
+  /** Runs one of the commands of `lib/session`. @throws {ClusterrrError} */
+  run(words: readonly string[]): Promise<SessionAnswer>;
+  close(): Promise<void>;
 }
 
 /** What a replay's VM did. */
@@ -141,6 +173,8 @@ export interface ReplayReport {
   readonly vms: readonly VmReplay[];
   readonly replayS: number;
   readonly recordS: number;
+  /** The most bytes of frames that were held for VMs that had not come as far yet. */
+  readonly queueBytesMax: number;
   /** Set where the recording is cut off: what is missing. */
   readonly incomplete?: string;
   readonly divergence?: Divergence;
@@ -149,6 +183,32 @@ export interface ReplayReport {
 export interface VerifyOptions extends ReplayOptions {
   /** How many replays, at least 1. */
   readonly runs: number;
+  /** Replays the parts between snapshots at the same time. */
+  readonly parallel?: {
+    /** How many parts at once. */
+    readonly jobs: number;
+    /** Where there are no snapshots yet, how they are taken. */
+    readonly every: number;
+    readonly bytesMax: number;
+  };
+}
+
+export interface IndexOptions {
+  readonly directory: string;
+  /** A snapshot at every so many checkpoints. */
+  readonly every: number;
+  /** The most that all snapshots may take on disk. */
+  readonly bytesMax: number;
+}
+
+export interface IndexReport {
+  /** All snapshots that there are now. */
+  readonly checkpoints: readonly { readonly epoch: number; readonly bytes: number }[];
+  /** How many were taken. */
+  readonly taken: number;
+  readonly lastCheckpoint: number;
+  readonly bytes: number;
+  readonly indexS: number;
 }
 
 /** The state of a VM compared at one instruction. */

@@ -9,15 +9,18 @@ import { formatMessage, type Message } from "@optique/core/message";
 import { withDefault } from "@optique/core/modifiers";
 import { flag } from "@optique/core/primitives";
 import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../errors.ts";
+import { SESSION_COMMANDS } from "../session/commands.ts";
 import { add } from "./add.ts";
 import { clean } from "./clean.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { dump } from "./dump.ts";
+import { index } from "./index.ts";
 import { ls } from "./ls.ts";
 import { record } from "./record.ts";
 import { replay } from "./replay.ts";
 import { rm } from "./rm.ts";
+import { sessionCommand } from "./session_commands.ts";
 import { schema } from "./schema.ts";
 import { show } from "./show.ts";
 import { exampleLines, sentence, type Services } from "./subcommand.ts";
@@ -32,8 +35,24 @@ const HELP_COLUMNS_MIN = 60;
 
 const parser = object({
   invoke: or(
-    group("Record and replay", or(record, replay, verify, diff, show, dump)),
+    group("Record and replay", or(record, replay, verify, diff, index, show, dump)),
     group("Recordings", or(ls, tag, add, rm)),
+    group(
+      "A stopped replay",
+      or(
+        ...[
+          sessionCommand("state"),
+          sessionCommand("seek"),
+          sessionCommand("console"),
+          sessionCommand("x"),
+          sessionCommand("xp"),
+          sessionCommand("info"),
+          sessionCommand("pmemsave"),
+          sessionCommand("continue"),
+          sessionCommand("quit"),
+        ] as const,
+      ),
+    ),
     group("This host", or(doctor, clean, schema)),
   ),
   verbose: withDefault(
@@ -109,6 +128,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "verify",
   "diff",
   "show",
+  "index",
   "dump",
   "ls",
   "tag",
@@ -116,6 +136,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "rm",
   "doctor",
   "clean",
+  ...Object.keys(SESSION_COMMANDS),
   "schema",
   "completions",
 ]);

@@ -16,12 +16,22 @@ const COMMANDS = [
   "replay",
   "verify",
   "diff",
+  "index",
   "show",
   "dump",
   "ls",
   "tag",
   "add",
   "rm",
+  "state",
+  "seek",
+  "console",
+  "x",
+  "xp",
+  "info",
+  "pmemsave",
+  "continue",
+  "quit",
   "doctor",
   "clean",
   "schema",
@@ -75,6 +85,20 @@ Deno.test("flags become options", async () => {
       [["replay", recording, "-v"], { directory: recording }],
       [["verify", "trio"], { directory: recording, runs: 1 }],
       [["verify", "--runs", "10", "abcdef"], { directory: recording, runs: 10 }],
+      [["replay", recording, "--window", "3"], { directory: recording, windowEpochs: 3 }],
+      [["replay", recording, "--window", "off"], { directory: recording, windowEpochs: Infinity }],
+      [["verify", recording, "--parallel", "--jobs", "3"], {
+        directory: recording,
+        runs: 1,
+        parallel: { jobs: 3, every: 20, bytesMax: 2 ** 32 },
+      }],
+      [["index", "trio", "--every", "4", "--max-size", "1G"], {
+        directory: recording,
+        every: 4,
+        bytesMax: 2 ** 30,
+      }],
+      [["state", "client", "--session", "abc123"], [["state", "client"], "abc123"]],
+      [["x", "client", "/4xw", "0x10"], [["x", "client", "/4xw", "0x10"], undefined]],
       [["dump", segment], { path: segment }],
       [["dump", "trio", "--vm", "client", "--from", "0", "--limit", "7"], {
         path: recording,
@@ -242,6 +266,7 @@ Deno.test("a divergence: status 1, told on stderr, and an object with --json", a
       ok: false,
       replayS: 1,
       recordS: 2,
+      queueBytesMax: 0,
       vms: [verification("client", { console: false })],
       divergence: DIVERGENCE,
     };
@@ -277,7 +302,7 @@ Deno.test("progress goes to stderr; with --json only if -v", async () => {
     const run = commandLine(dir, {
       replay(_options, progress) {
         progress.show({ phase: "replaying", vms: [] });
-        return Promise.resolve({ ok: true, vms: [], replayS: 1, recordS: 2 });
+        return Promise.resolve({ ok: true, vms: [], replayS: 1, recordS: 2, queueBytesMax: 0 });
       },
     });
     assert.equal((await run(["replay", recording])).stderr, "replaying\n");

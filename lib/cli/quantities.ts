@@ -51,6 +51,24 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(0)} PB`;
 }
 
+const SIZE_UNITS = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const;
+
+/** Bytes of `512M`, `4G`, `1T`; `undefined` where the text is no such size. */
+export function parseSize(text: string): number | undefined {
+  const parts = /^([1-9]\d{0,6})([KMGT])$/.exec(text);
+  return parts === null
+    ? undefined
+    : Number(parts[1]) * SIZE_UNITS[parts[2] as keyof typeof SIZE_UNITS];
+}
+
+/** The shortest text that {@link parseSize} reads as `bytes`. */
+export function formatSize(bytes: number): string {
+  for (const unit of ["T", "G", "M"] as const) {
+    if (bytes % SIZE_UNITS[unit] === 0) return `${bytes / SIZE_UNITS[unit]}${unit}`;
+  }
+  return `${Math.ceil(bytes / SIZE_UNITS.K)}K`;
+}
+
 /** A whole number with its thousands apart: "1,234,567". */
 export function formatCount(n: number): string {
   return String(n).replace(/\B(?=(\d{3})+$)/g, ",");

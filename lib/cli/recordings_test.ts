@@ -220,7 +220,8 @@ Deno.test("replay and verify: tables", async () => {
       (await run(["replay", path])).stdout,
       "Replayed in 5.0 s what took 12.4 s to record: identical to the recording.\n\n" +
         "VM      INSTRUCTIONS    FRAMES EQUAL  CONSOLE   TIME  ENDED BY\n" +
-        "client     1,234,567  1,364 of 1,364  equal    5.0 s  end of log\n",
+        "client     1,234,567  1,364 of 1,364  equal    5.0 s  end of log\n" +
+        "Held for VMs that were behind: at most 4.10 kB.\n",
     );
     assert.equal(
       (await run(["verify", path])).stdout,

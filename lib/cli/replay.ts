@@ -1,9 +1,10 @@
 /** `clusterrr replay`: runs a recording again and compares every frame with the recorded one. */
 import { object } from "@optique/core/constructs";
-import { argument } from "@optique/core/primitives";
-import { type Divergence, DivergenceError } from "../errors.ts";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, flag, option } from "@optique/core/primitives";
+import { type Divergence, DivergenceError, UsageError } from "../errors.ts";
 import type { ReplayReport } from "./ports.ts";
-import { formatCount, formatSeconds } from "./quantities.ts";
+import { formatBytes, formatCount, formatSeconds } from "./quantities.ts";
 import {
   defineSubcommand,
   jsonFlag,
@@ -14,7 +15,8 @@ import {
 } from "./subcommand.ts";
 import { renderTable } from "./table.ts";
 import { type Paint, paint, printJson, type Terminal } from "./terminal.ts";
-import { recordingReference, traceOption } from "./values.ts";
+import { runSession } from "./session_prompt.ts";
+import { recordingReference, seekTarget, traceOption, windowLength } from "./values.ts";
 
 export const replay = defineSubcommand({
   name: "replay",
@@ -24,23 +26,58 @@ export const replay = defineSubcommand({
     "Every frame that a VM sends is compared with the recorded one; the first difference ends the " +
     "replay and is reported. Exit status 1 if there is one.",
   ],
-  examples: ["replay trio.clusterrr", "replay before-the-fix --json"],
+  examples: [
+    "replay trio.clusterrr",
+    "replay before-the-fix --json",
+    "replay trio.clusterrr --to 42            # checkpoint 42; commands at a prompt",
+    "replay trio.clusterrr --to 12.5s --hold & clusterrr state --json",
+    "replay trio.clusterrr --to 123456789@left",
+  ],
   parser: object({
     reference: argument(recordingReference(), {
       description: sentence("The recording: its directory, its name, or the beginning of its id."),
     }),
+    to: optional(option("--to", seekTarget(), {
+      description: sentence(
+        "Stop every VM at a checkpoint (42), at an instruction of a VM (1234567@left) or at a time " +
+          "of the recording (12.5s), and wait for commands: at a prompt, or one a line from standard " +
+          "input.",
+      ),
+    })),
+    hold: withDefault(
+      flag("--hold", {
+        description: sentence(
+          "With --to: take no commands from standard input, but from `clusterrr state` and the like, " +
+            "until one of them is quit.",
+        ),
+      }),
+      false,
+    ),
+    windowEpochs: optional(option("--window", windowLength(), {
+      description: sentence(
+        "How many checkpoints a VM may be ahead of the slowest; `off`: any number. Default 16.",
+      ),
+    })),
     trace: traceOption,
     json: jsonFlag(),
   }),
-  run({ reference, trace, json }, context) {
+  run({ reference, to, hold, windowEpochs, trace, json }, context) {
+    if (to === undefined && hold) throw new UsageError("--hold goes with --to.");
+    if (to !== undefined && trace !== undefined) {
+      throw new UsageError("--trace is for a whole replay, without --to.");
+    }
+    const window = windowEpochs === undefined ? {} : { windowEpochs };
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
+      if (to !== undefined) {
+        return await runSession(context, { directory, target: to, ...window }, { hold, json });
+      }
       const report = await withProgress(
         context,
         json,
         (progress) =>
           context.operations.replay(
-            { directory, ...(trace === undefined ? {} : { trace }) },
+            { directory, ...window, ...(trace === undefined ? {} : { trace }) },
             progress,
             context.signal,
           ),
@@ -85,6 +122,7 @@ function describe(report: ReplayReport, style: Paint): string {
   const cut = report.incomplete === undefined
     ? ""
     : style.warn(`The recording is cut off: ${report.incomplete}\n`);
+  const held = `Held for VMs that were behind: at most ${formatBytes(report.queueBytesMax)}.\n`;
   return `Replayed in ${formatSeconds(report.replayS)} what took ` +
-    `${formatSeconds(report.recordS)} to record: ${verdict}.\n${cut}\n${table}`;
+    `${formatSeconds(report.recordS)} to record: ${verdict}.\n${cut}\n${table}${held}`;
 }

@@ -18,6 +18,10 @@ export interface Terminal {
   size(): { readonly columns: number; readonly rows: number };
   /** Asks a yes-or-no question; `undefined` where nobody can answer. */
   confirm(question: string): boolean | undefined;
+  /** Whether a person types on standard input. */
+  readonly interactive: boolean;
+  /** The lines of standard input. */
+  lines(): AsyncIterable<string>;
 }
 
 /** The reader of standard output has gone (`clusterrr dump … | head`): there is nothing left to do. */
@@ -43,7 +47,27 @@ export function processTerminal(): Terminal {
     errLive: Deno.stderr.isTerminal() && Deno.env.get("TERM") !== "dumb",
     size: consoleSize,
     confirm: (question) => Deno.stdin.isTerminal() ? confirm(question) : undefined,
+    interactive: Deno.stdin.isTerminal(),
+    lines: () =>
+      Deno.stdin.readable.pipeThrough(new TextDecoderStream()).pipeThrough(new LineSplitter()),
   };
+}
+
+/** Cuts text into lines, their ends away. */
+class LineSplitter extends TransformStream<string, string> {
+  constructor() {
+    let rest = "";
+    super({
+      transform(text, controller) {
+        const lines = (rest + text).split("\n");
+        rest = lines.pop()!;
+        for (const line of lines) controller.enqueue(line);
+      },
+      flush(controller) {
+        if (rest !== "") controller.enqueue(rest);
+      },
+    });
+  }
 }
 
 function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
@@ -79,6 +103,9 @@ export function paint(color: boolean): Paint {
     warn: style(33, 39),
   };
 }
+
+/** Styles for text that goes somewhere without colours. */
+export const PLAIN: Paint = paint(false);
 
 /** Prints `value` as JSON to standard output. Counts that a JSON number cannot hold become strings. */
 export function printJson(terminal: Terminal, value: unknown): void {

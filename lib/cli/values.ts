@@ -8,7 +8,8 @@ import { openCatalog } from "../catalog/catalog.ts";
 import { checkLabel } from "../catalog/entry.ts";
 import { defaultCatalogPath, isServer } from "../catalog/store.ts";
 import { messageOf } from "../errors.ts";
-import { formatDuration, parseDuration } from "./quantities.ts";
+import { formatTarget, parseTarget, type SeekTarget } from "../session/target.ts";
+import { formatDuration, formatSize, parseDuration, parseSize } from "./quantities.ts";
 
 /** `500ms`, `10s`, `2m`, `1h30m`, as milliseconds; with `zero` also `0`. */
 export function duration(options: { readonly zero?: boolean } = {}): ValueParser<"sync", number> {
@@ -25,6 +26,61 @@ export function duration(options: { readonly zero?: boolean } = {}): ValueParser
       };
     },
     format: formatDuration,
+  };
+}
+
+/** `512M`, `4G`, as bytes. */
+export function size(): ValueParser<"sync", number> {
+  return {
+    mode: "sync",
+    metavar: "SIZE",
+    placeholder: 1024,
+    parse(input) {
+      const bytes = parseSize(input);
+      if (bytes !== undefined) return { success: true, value: bytes };
+      return {
+        success: false,
+        error: message`Expected a size such as 512M or 4G, but got ${input}.`,
+      };
+    },
+    format: formatSize,
+  };
+}
+
+/** A point of a recording: `42`, `1234567@left`, `12.5s`. */
+export function seekTarget(): ValueParser<"sync", SeekTarget> {
+  return {
+    mode: "sync",
+    metavar: "POINT",
+    placeholder: { kind: "checkpoint", epoch: 1 },
+    parse(input) {
+      const target = parseTarget(input);
+      if (target !== undefined) return { success: true, value: target };
+      return {
+        success: false,
+        error:
+          message`Expected a checkpoint (42), an instruction (1234567@left) or a time (12.5s), but got ${input}.`,
+      };
+    },
+    format: formatTarget,
+  };
+}
+
+/** A number of epochs from 1, or `off`: `Infinity`. */
+export function windowLength(): ValueParser<"sync", number> {
+  return {
+    mode: "sync",
+    metavar: "N|off",
+    placeholder: 1,
+    parse(input) {
+      const epochs = input === "off" ? Infinity : /^[1-9]\d{0,6}$/.test(input) ? Number(input) : 0;
+      if (epochs > 0) return { success: true, value: epochs };
+      return {
+        success: false,
+        error: message`Expected a number from 1, or off, but got ${input}.`,
+      };
+    },
+    format: (value) => value === Infinity ? "off" : `${value}`,
   };
 }
 

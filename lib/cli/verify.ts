@@ -1,8 +1,10 @@
 /** `clusterrr verify`: proves that a recording replays exactly, as often as asked. */
 import { object } from "@optique/core/constructs";
-import { withDefault } from "@optique/core/modifiers";
-import { argument, option } from "@optique/core/primitives";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, flag, option } from "@optique/core/primitives";
 import { integer } from "@optique/core/valueparser";
+import { INDEX_DEFAULTS } from "./index.ts";
+import { UsageError } from "../errors.ts";
 import type { VerifyReport } from "./ports.ts";
 import { formatCount, formatSeconds } from "./quantities.ts";
 import { explainDivergence } from "./replay.ts";
@@ -27,7 +29,11 @@ export const verify = defineSubcommand({
     "the console output, and at each recorded check the instruction count, all CPU registers and " +
     "a digest of RAM. Exit status 1 if anything differs.",
   ],
-  examples: ["verify trio.clusterrr", "verify before-the-fix --runs 10 --json"],
+  examples: [
+    "verify trio.clusterrr",
+    "verify before-the-fix --runs 10 --json",
+    "verify trio --parallel",
+  ],
   parser: object({
     reference: argument(recordingReference(), {
       description: sentence("The recording: its directory, its name, or the beginning of its id."),
@@ -38,10 +44,28 @@ export const verify = defineSubcommand({
       }),
       1,
     ),
+    parallel: withDefault(
+      flag("--parallel", {
+        description: sentence(
+          "Replay the parts between snapshots (clusterrr index) at the same time, and prove that " +
+            "each ends in the state in which the next begins.",
+        ),
+      }),
+      false,
+    ),
+    jobs: optional(option("--jobs", integer({ min: 1, max: 256, metavar: "N" }), {
+      description: sentence(
+        "With --parallel: how many parts at once. Default: the number of cores.",
+      ),
+    })),
     trace: traceOption,
     json: jsonFlag("Print one JSON object, with every run in `perRun`."),
   }),
-  run({ reference, runs, trace, json }, context) {
+  run({ reference, runs, parallel, jobs = navigator.hardwareConcurrency, trace, json }, context) {
+    if (parallel && trace !== undefined) {
+      throw new UsageError("--trace is for whole replays, without --parallel.");
+    }
+    const slices = parallel ? { parallel: { jobs, ...INDEX_DEFAULTS } } : {};
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
       const report = await withProgress(
@@ -49,7 +73,7 @@ export const verify = defineSubcommand({
         json,
         (progress) =>
           context.operations.verify(
-            { directory, runs, ...(trace === undefined ? {} : { trace }) },
+            { directory, runs, ...slices, ...(trace === undefined ? {} : { trace }) },
             progress,
             context.signal,
           ),

@@ -14,7 +14,7 @@ const WRITE_CHARACTERS = 64 * 1024;
 /** Hex dumps of a divergence; a line must stay below its limit. */
 const TEXT_CHARACTERS_MAX = 100_000;
 
-export class TraceWriter implements ReplayObserver {
+export class TraceWriter implements ReplayObserver, Disposable {
   readonly #file: Deno.FsFile;
   readonly #encoder = new TextEncoder();
   #waiting = "";
@@ -88,6 +88,10 @@ export class TraceWriter implements ReplayObserver {
     } finally {
       this.#file.close();
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   #record(record: TraceRecord): void {

@@ -123,21 +123,26 @@ export class HybridLogReader {
   }
 
   /**
-   * Goes on at the last block that starts before instruction `icount`, or at the first block: every
-   * item at or behind `icount` is still to come.
+   * Goes on at the last block that starts before instruction `icount` and with a send number of at most
+   * `sends`, or at the first block: every item at or behind `icount`, and every send from number `sends`
+   * on, is still to come.
    */
-  seek(icount: number): void {
+  seek(icount: number, sends = Infinity): void {
     if (this.#segments === 0) return;
     let number = 0;
     for (let n = 1; n < this.#segments; n++) {
       const segment = new SegmentReader(this.#path(n));
-      segment.close();
-      if (segment.header === undefined || segment.header.firstIcount >= icount) break;
+      try {
+        const first = segment.entries()[0] ?? { firstIcount: Infinity, sends: 0 };
+        if (first.firstIcount >= icount || first.sends > sends) break;
+      } finally {
+        segment.close();
+      }
       number = n;
     }
     this.#openSegment(number, true);
     const entries = this.#segment!.entries();
-    const later = entries.findIndex((entry) => entry.firstIcount >= icount);
+    const later = entries.findIndex((entry) => entry.firstIcount >= icount || entry.sends > sends);
     const index = Math.max(0, (later < 0 ? entries.length : later) - 1);
     const entry = entries[index];
     this.#ending = undefined;
@@ -145,9 +150,9 @@ export class HybridLogReader {
     this.#block = undefined;
     if (!entry) return;
     this.#segment!.seek(entry);
-    const { sends, receives, firstIcount } = entry;
+    const { offset: _, firstIcount, ...counts } = entry;
     const firstBlock = this.#segment!.header!.firstBlock;
-    this.#next = { number: firstBlock + index, sends, receives, icount: firstIcount };
+    this.#next = { number: firstBlock + index, icount: firstIcount, ...counts };
   }
 
   close(): void {

@@ -112,6 +112,15 @@ export interface ReplayedVm extends VmPort {
   icount(): Promise<number>;
 }
 
+/**
+ * Finds the runs of instructions in whole events: `visit` gets the length of each and the offset behind
+ * it, and ends the search by returning true. `hypervisor/rr_log` implements it.
+ */
+export type RunReader = (
+  events: Uint8Array,
+  visit: (count: number, end: number) => boolean | void,
+) => void;
+
 /** Waits until any VM of this host has something to read or room to write. */
 export interface ReadinessPort {
   wait(timeoutMs: number): Promise<void>;

@@ -17,7 +17,9 @@ export type Piece =
     readonly source: VmNumber;
     readonly sendNumber: number;
     readonly length: number;
-  };
+  }
+  /** From here on the stream belongs to `epoch`, give or take an event. */
+  | { readonly kind: "epoch"; readonly epoch: number };
 
 /** What a feed did when it was pumped. */
 export type FeedState =
@@ -25,6 +27,8 @@ export type FeedState =
   | "full"
   /** The stream stands at a frame that its sender has not sent yet. */
   | "waiting"
+  /** The stream stands before an epoch that the VM may not enter yet. */
+  | "held"
   /** Everything has been written. */
   | "done"
   /** QEMU has gone. */
@@ -33,20 +37,29 @@ export type FeedState =
 /** Gives the next pieces of the stream, a block at a time; `undefined` at the end of the log. */
 export type PieceSource = () => Piece[] | undefined;
 
+/**
+ * What has been written may still be on its way: in the pipe (64 KiB) and in QEMU's stdio. So much later
+ * it has been read.
+ */
+const AHEAD_BYTES_MAX = 128 << 10;
+
 /** Feeds one VM. */
 export class ReplayFeed {
   #pieces: Piece[] = [];
   #next = 0;
   #offset = 0;
-  /** The frame the stream stands at, once it is there; held no longer than it takes to write it. */
+  /** The frame the stream stands at, once it is there, as it was sent. */
   #frame: Uint8Array | undefined;
   #state: FeedState = "full";
   #bytesFed = 0;
+  /** The last frames that were written, which QEMU may not have got to. */
+  readonly #recent: { source: VmNumber; sendNumber: number; bytes: Uint8Array; end: number }[] = [];
 
   constructor(
     private readonly source: PieceSource,
     private readonly write: (bytes: Uint8Array) => number | "again" | "closed",
     private readonly takeFrame: (source: VmNumber, sendNumber: number) => Uint8Array | undefined,
+    private readonly mayEnter: (epoch: number) => boolean = () => true,
   ) {}
 
   get state(): FeedState {
@@ -75,12 +88,18 @@ export class ReplayFeed {
         this.#next = 0;
         continue;
       }
+      if (piece.kind === "epoch") {
+        if (!this.mayEnter(piece.epoch)) return this.#state = "held";
+        this.#next++;
+        continue;
+      }
       let bytes: Uint8Array;
       if (piece.kind === "bytes") bytes = piece.bytes;
       else {
         const frame = this.#frame ?? this.takeFrame(piece.source, piece.sendNumber);
         if (frame === undefined) return this.#state = "waiting";
-        bytes = this.#frame = padded(frame, piece.length);
+        this.#frame = frame;
+        bytes = padded(frame, piece.length);
       }
       const went = this.write(bytes.subarray(this.#offset));
       if (went === "closed") return this.#state = "closed";
@@ -89,11 +108,25 @@ export class ReplayFeed {
       this.#offset += went;
       if (this.#offset === bytes.length) {
         this.#offset = 0;
+        if (piece.kind === "frame") this.#remember(piece.source, piece.sendNumber);
         this.#frame = undefined;
         this.#next++;
       }
     }
     return this.#state;
+  }
+
+  /** A frame that has been written of late, as its sender sent it. */
+  recentFrame(source: VmNumber, sendNumber: number): Uint8Array | undefined {
+    return this.#recent.findLast((frame) =>
+      frame.source === source && frame.sendNumber === sendNumber
+    )?.bytes;
+  }
+
+  #remember(source: VmNumber, sendNumber: number): void {
+    this.#recent.push({ source, sendNumber, bytes: this.#frame!, end: this.#bytesFed });
+    const read = this.#recent.findIndex(({ end }) => end >= this.#bytesFed - AHEAD_BYTES_MAX);
+    if (read > 0) this.#recent.splice(0, read);
   }
 }
 

@@ -1,90 +1,32 @@
 /**
- * A VM's hybrid log as its replay needs it: first counted (which frames are referenced how often, how
- * many sends there are, where the checks stand), then turned piece by piece into the rr log.
+ * A VM's hybrid log, turned piece by piece into the rr log that its replay is fed with: from its start,
+ * or from the middle of a run of instructions, where a snapshot of the VM was taken.
  */
-import type { VmNumber } from "../units.ts";
-import type { CheckPoint, HybridBlock, HybridVisitor } from "../recording/hybrid_log.ts";
+import type { HybridVisitor } from "../recording/hybrid_log.ts";
+import type { LogBlocks, LogCensus, VmPosition } from "./log_census.ts";
+import { lengthIn } from "./log_census.ts";
+import type { RunReader } from "./ports.ts";
 import type { Piece } from "./replay_feed.ts";
 import type { RecordedSend, ReplaySource } from "./replaying_agent.ts";
 
-/** A hybrid log, read block by block; `lib/recording` implements it. */
-export interface LogBlocks {
-  /** Visits the items of the next block; `false` at the end. */
-  nextBlock(visitor: HybridVisitor): boolean;
-  /** The block that was visited last. */
-  readonly block: Pick<HybridBlock, "firstIcount"> | undefined;
+/**
+ * QEMU fetches the kind byte of the next event, and the count of a run, before it runs the current one:
+ * so much is offered beyond a cut, or a VM held there might not have sent what it sent before it.
+ */
+const LOOKAHEAD_BYTES = 5;
+
+/** What stands around the events in the stream that QEMU reads; `hypervisor/rr_log` makes it. */
+export interface StreamFrame {
+  /** What a replay's stream starts with. */
+  readonly preamble: Uint8Array;
+  /** What closes a log that was cut off, so that its replay ends in order. */
+  readonly ending: Uint8Array;
 }
 
-/** What has to be known of a log before its replay starts. */
-export interface LogCensus {
-  /** For each VM that this one received frames of: how often each send number is referenced. */
-  readonly uses: Map<VmNumber, Map<number, number>>;
-  readonly sends: number;
-  /** Bytes of the rebuilt rr log. */
-  readonly bytes: number;
-  /** In rising order of instruction counts. */
-  readonly checks: CheckPoint[];
-  readonly complete: boolean;
-  /** Instructions at the end; where the end was cut off, those before the last whole block. */
-  readonly icount: number;
-}
-
-/** Reads a whole log; whatever is damaged in it is found here, before any VM starts. */
-export function takeCensus(blocks: LogBlocks): LogCensus {
-  const uses = new Map<VmNumber, Map<number, number>>();
-  const checks: CheckPoint[] = [];
-  let sends = 0;
-  let bytes = 0;
-  let complete = false;
-  let icount: number | undefined;
-  const visitor: HybridVisitor = {
-    events: (events) => bytes += events.length,
-    reference(header, source, sendNumber) {
-      bytes += header.length + lengthIn(header);
-      let counts = uses.get(source);
-      if (counts === undefined) uses.set(source, counts = new Map());
-      counts.set(sendNumber, (counts.get(sendNumber) ?? 0) + 1);
-    },
-    frame: (header, payload) => bytes += header.length + payload.length,
-    send: () => sends++,
-    check: (check) => checks.push(check),
-    epoch: () => {},
-    end: (wasComplete, at) => {
-      complete = wasComplete;
-      icount = at;
-    },
-  };
-  while (blocks.nextBlock(visitor));
-  checks.sort((a, b) => a.icount - b.icount);
-  icount ??= blocks.block?.firstIcount ?? 0;
-  return { uses, sends, bytes, checks, complete, icount };
-}
-
-/** Adds up how often each frame is referenced by all receivers. */
-export function countUses(censuses: Iterable<LogCensus>): Map<VmNumber, Uint16Array> {
-  const totals = new Map<VmNumber, Map<number, number>>();
-  for (const { uses } of censuses) {
-    for (const [source, counts] of uses) {
-      const total = totals.get(source) ?? new Map<number, number>();
-      totals.set(source, total);
-      for (const [sendNumber, count] of counts) {
-        total.set(sendNumber, (total.get(sendNumber) ?? 0) + count);
-      }
-    }
-  }
-  const result = new Map<VmNumber, Uint16Array>();
-  for (const [source, counts] of totals) {
-    const last = counts.keys().reduce((a, b) => Math.max(a, b), 0);
-    const array = new Uint16Array(last + 1);
-    for (const [sendNumber, count] of counts) array[sendNumber] = count;
-    result.set(source, array);
-  }
-  return result;
-}
-
-/** The rr header of a received frame ends in the frame's length, a big-endian u32. */
-function lengthIn(header: Uint8Array): number {
-  return new DataView(header.buffer, header.byteOffset + header.length - 4, 4).getUint32(0);
+/** Where a source begins that does not begin at the start, and what finds the place. */
+export interface SourceStart {
+  readonly position: VmPosition;
+  readonly readRuns: RunReader;
 }
 
 /** The replay of one log. */
@@ -93,23 +35,28 @@ export class HybridSource implements ReplaySource {
   readonly bytesTotal: number;
   readonly complete: boolean;
   readonly #sends: RecordedSend[] = [];
+  readonly #start: SourceStart | undefined;
   #pieces: Piece[] = [];
+  /** Epochs whose cut has been read and that stand behind the next bytes. */
+  readonly #epochs: number[] = [];
   #begun = false;
   #ended = false;
+  /** Instructions before what comes next, until the start has been found; then `undefined`. */
+  #skipping: { icount: number } | undefined;
+  #block: LogBlocks["block"];
 
-  /**
-   * @param preamble what a replay's stream starts with
-   * @param ending what closes a log that was cut off, so that its replay ends in order
-   */
+  /** @param start where `blocks` have been sent to: no block that is needed comes before */
   constructor(
     private readonly blocks: LogBlocks,
     census: LogCensus,
-    private readonly preamble: Uint8Array,
-    private readonly ending: Uint8Array,
+    private readonly frame: StreamFrame,
+    start?: SourceStart,
   ) {
-    this.sendsTotal = census.sends;
+    this.sendsTotal = census.sendTimes.length;
     this.bytesTotal = census.bytes;
     this.complete = census.complete;
+    this.#start = start;
+    if (start !== undefined) this.#skipping = { icount: 0 };
   }
 
   get icountNear(): number {
@@ -119,13 +66,16 @@ export class HybridSource implements ReplaySource {
   pieces = (): Piece[] | undefined => {
     if (!this.#begun) {
       this.#begun = true;
-      return [{ kind: "bytes", bytes: this.preamble }];
+      return [{ kind: "bytes", bytes: this.frame.preamble }];
     }
     if (this.#ended) return undefined;
     this.#pieces = [];
     if (!this.blocks.nextBlock(this.#visitor)) {
       this.#ended = true;
-      return this.complete ? undefined : [{ kind: "bytes", bytes: this.ending }];
+      if (this.#skipping !== undefined) {
+        throw new Error(`the log has no run around instruction ${this.#start!.position.icount}`);
+      }
+      return this.complete ? undefined : [{ kind: "bytes", bytes: this.frame.ending }];
     }
     return this.#pieces;
   };
@@ -135,25 +85,59 @@ export class HybridSource implements ReplaySource {
   }
 
   readonly #visitor: HybridVisitor = {
-    events: (bytes) => this.#bytes(bytes),
+    events: (bytes) => this.#events(bytes),
     reference: (header, source, sendNumber) => {
+      if (this.#skipping !== undefined) return;
       this.#bytes(header);
       this.#pieces.push({ kind: "frame", source, sendNumber, length: lengthIn(header) });
     },
     frame: (header, payload) => {
+      if (this.#skipping !== undefined) return;
       this.#bytes(header);
       this.#bytes(payload);
     },
-    send: (_sendNumber, length, hash, lamport, head) => {
+    send: (sendNumber, length, hash, lamport, head) => {
+      if (sendNumber < (this.#start?.position.sends ?? 0)) return;
       this.#sends.push({ length, hash: hash.slice(), head: head.slice(), lamport });
     },
     check: () => {},
-    epoch: () => {},
+    epoch: (epoch) => {
+      if (this.#skipping === undefined) this.#epochs.push(epoch);
+    },
     end: () => {},
   };
 
+  #events(bytes: Uint8Array): void {
+    const from = this.#skipping === undefined ? 0 : this.#skip(bytes, this.#skipping);
+    if (from < bytes.length) this.#bytes(bytes.subarray(from));
+  }
+
+  /** Skips the events up to and with the run that the start lies in; returns where the rest begins. */
+  #skip(bytes: Uint8Array, at: { icount: number }): number {
+    if (this.#block !== this.blocks.block) {
+      this.#block = this.blocks.block;
+      at.icount = this.#block!.firstIcount;
+    }
+    const { position, readRuns } = this.#start!;
+    let from = bytes.length;
+    readRuns(bytes, (count, end) => {
+      at.icount += count;
+      if (at.icount <= position.icount) return false;
+      from = end;
+      this.#skipping = undefined;
+      return true;
+    });
+    return from;
+  }
+
   /** The reader's bytes are only lent; pieces outlive the call. */
   #bytes(bytes: Uint8Array): void {
-    this.#pieces.push({ kind: "bytes", bytes: bytes.slice() });
+    let from = 0;
+    if (this.#epochs.length > 0) {
+      from = Math.min(LOOKAHEAD_BYTES, bytes.length);
+      this.#pieces.push({ kind: "bytes", bytes: bytes.slice(0, from) });
+      for (const epoch of this.#epochs.splice(0)) this.#pieces.push({ kind: "epoch", epoch });
+    }
+    if (from < bytes.length) this.#pieces.push({ kind: "bytes", bytes: bytes.slice(from) });
   }
 }

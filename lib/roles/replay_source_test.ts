@@ -18,18 +18,22 @@ import {
   writeItems,
 } from "../recording/testdata/item_trace.ts";
 import type { Piece } from "./replay_feed.ts";
-import { countUses, HybridSource, type LogCensus, takeCensus } from "./replay_source.ts";
+import { countUses, type LogCensus, takeCensus } from "./log_census.ts";
+import type { RunReader } from "./ports.ts";
+import { HybridSource } from "./replay_source.ts";
 
 const PREAMBLE = Uint8Array.of(0, 0xe0, 0x20, 0x0c);
 const ENDING = Uint8Array.of(12, 39);
+/** The items of these tests count an instruction a byte. */
+const readRuns: RunReader = (events, visit) => void visit(events.length, events.length);
 
 /** Opens the log in `dir` twice: once to count, once to replay. */
 function openLog(dir: string): { census: LogCensus; source: HybridSource; close(): void } {
   const counted = HybridLogReader.open(dir, VM);
-  const census = takeCensus(counted);
+  const census = takeCensus(counted, readRuns);
   counted.close();
   const reader = HybridLogReader.open(dir, VM);
-  const source = new HybridSource(reader, census, PREAMBLE, ENDING);
+  const source = new HybridSource(reader, census, { preamble: PREAMBLE, ending: ENDING });
   return { census, source, close: () => reader.close() };
 }
 
@@ -38,6 +42,8 @@ function readStream(source: HybridSource): string {
   const shown = (piece: Piece) =>
     piece.kind === "bytes"
       ? piece.bytes.toHex()
+      : piece.kind === "epoch"
+      ? ""
       : `<${piece.source}/${piece.sendNumber}/${piece.length}>`;
   const blocks: Piece[][] = [];
   for (let block = source.pieces(); block !== undefined; block = source.pieces()) {
@@ -88,7 +94,7 @@ Deno.test("property: the rebuilt rr stream is the recorded one, byte for byte", 
         assert.equal(stream, PREAMBLE.toHex() + streamOf(items) + ending);
         assert.deepEqual(sendsOf(source), recordedSends(items));
         assert.equal(census.bytes, rrLogBytes);
-        assert.equal(census.sends, framesSent);
+        assert.equal(census.sendTimes.length, framesSent);
         assert.equal(census.icount, icount);
         assert.equal(source.bytesTotal, rrLogBytes);
         assert.equal(source.sendsTotal, framesSent);
@@ -99,10 +105,16 @@ Deno.test("property: the rebuilt rr stream is the recorded one, byte for byte", 
           checks.sort((a, b) => a.icount - b.icount),
         );
         const references = items.filter((item) => item.item === "reference");
-        for (const { source, number } of references) {
-          const same = references.filter((r) => r.source === source && r.number === number);
-          assert.equal(census.uses.get(source)?.get(number), same.length);
-        }
+        const { sources, numbers, lamports } = census.receives;
+        const named = [...sources].flatMap((source, i) =>
+          source === 0 ? [] : [[source, numbers[i], lamports[i]]]
+        );
+        assert.deepEqual(named, references.map((r) => [r.source, r.number, r.lamport]));
+        const epochs = items.filter((item) => item.item === "epoch");
+        assert.deepEqual(
+          census.cuts.map(({ epoch, icount }) => ({ item: "epoch", epoch, icount })),
+          epochs,
+        );
         close();
         Deno.removeSync(dir, { recursive: true });
       }),
@@ -189,11 +201,17 @@ Deno.test("uses are added up over all receivers", () =>
       writer.close(true);
       const { census, close } = openLog(`${root}/${i}`);
       close();
-      return census;
+      return [i + 1, census] as const;
     });
+    const position = (receives: number) => ({ icount: 0, receives, sends: 0 });
     assert.deepEqual(
-      countUses(censuses),
+      countUses(new Map(censuses), new Map([[1, position(2)], [2, position(1)]])),
+      new Map([[3, Uint16Array.of(0, 0, 1)]]),
+      "from a position on",
+    );
+    assert.deepEqual(
+      countUses(new Map(censuses)),
       new Map([[1, Uint16Array.of(1, 0, 0, 0, 2)], [3, Uint16Array.of(0, 0, 1)]]),
     );
-    assert.deepEqual(countUses([]), new Map());
+    assert.deepEqual(countUses(new Map()), new Map());
   }));

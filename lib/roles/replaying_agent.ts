@@ -33,6 +33,8 @@ export interface FrameQueue {
   add(source: VmNumber, bytes: Uint8Array): number;
   take(source: VmNumber, sendNumber: number): Uint8Array | undefined;
   arrived(source: VmNumber): number;
+  /** The bytes of a frame that it holds. */
+  held(source: VmNumber, sendNumber: number): Uint8Array | undefined;
   readonly heldBytesMax: number;
 }
 
@@ -55,6 +57,8 @@ export interface ReplaySource {
 export interface ReplayingVm {
   readonly vm: ReplayedVm;
   readonly source: ReplaySource;
+  /** Frames that it sent before the replay began, where that is not at the start. */
+  readonly sentBefore?: number;
 }
 
 /** How a VM's replay ended. */
@@ -78,6 +82,18 @@ export interface ReplayOptions {
   readonly likelyCause: string;
   /** Hears of every frame that is compared, before the verdict. */
   readonly observer?: ReplayObserver;
+  /** Keeps the VMs together in time; without it each runs as far as it can. */
+  readonly window?: ReplayWindowPort;
+}
+
+/** Which VM may go on into which epoch; `lib/clocks` implements it. */
+export interface ReplayWindowPort {
+  /** Whether `vm` may run past its cut of `epoch`; if so, it is there from now on. */
+  enter(vm: VmNumber, epoch: number): boolean;
+  /** `vm` has ended, or stands where it was to stop: nobody waits for it. */
+  leave(vm: VmNumber): void;
+  /** `vm` goes on where it left. */
+  rejoin(vm: VmNumber): void;
 }
 
 /** Between two looks at a cluster in which some VM idles, and in which all are busy. */
@@ -87,9 +103,13 @@ const BUSY_TURN_MS = 5;
 const IDLE_SHARE = 0.5;
 
 class ReplayedStream {
+  readonly vm: ReplayedVm;
+  readonly source: ReplaySource;
   readonly feed: ReplayFeed;
   readonly unchecked: Uint8Array[] = [];
-  matched = 0;
+  matched: number;
+  /** It stands where it was to stop. */
+  standing = false;
   end: VmEnd | undefined;
   endedAt = 0;
   cutOff: string | undefined;
@@ -97,13 +117,26 @@ class ReplayedStream {
   #cpuBefore = 0;
   #lookedAt = 0;
 
-  constructor(readonly vm: ReplayedVm, readonly source: ReplaySource, queue: FrameQueue) {
+  constructor(
+    { vm, source, sentBefore }: ReplayingVm,
+    queue: FrameQueue,
+    window: ReplayWindowPort | undefined,
+  ) {
+    this.vm = vm;
+    this.source = source;
+    this.matched = sentBefore ?? 0;
     this.feed = new ReplayFeed(
       source.pieces,
       (bytes) => vm.writeLog(bytes),
       (from, sendNumber) => queue.take(from, sendNumber),
+      (epoch) => window?.enter(vm.number, epoch) ?? true,
     );
     vm.ended.then((end) => this.end = end);
+  }
+
+  /** Whether nothing more is expected of it: it has ended, or stands where it was to stop. */
+  get settled(): boolean {
+    return this.standing || this.endedAt !== 0;
   }
 
   /** Whether QEMU has mostly slept since the last call. */
@@ -146,8 +179,8 @@ export class ReplayingAgent {
     private readonly readiness: ReadinessPort,
     private readonly options: ReplayOptions,
   ) {
-    for (const { vm, source } of vms) {
-      this.#streams.set(vm.number, new ReplayedStream(vm, source, queue));
+    for (const each of vms) {
+      this.#streams.set(each.vm.number, new ReplayedStream(each, queue, options.window));
     }
   }
 
@@ -161,6 +194,33 @@ export class ReplayingAgent {
     this.#lastMove = performance.now();
   }
 
+  /** Says that a VM stands where it was to stop: {@link run} waits for it no longer. */
+  stand(vm: VmNumber): void {
+    this.#streams.get(vm)!.standing = true;
+    this.options.window?.leave(vm);
+    this.touch();
+  }
+
+  /** A frame that has been sent and that a VM has still to receive, or may have received just now. */
+  frameUnderWay(source: VmNumber, sendNumber: number): Uint8Array | undefined {
+    const held = this.queue.held(source, sendNumber);
+    if (held !== undefined) return held;
+    for (const { feed } of this.#streams.values()) {
+      const frame = feed.recentFrame(source, sendNumber);
+      if (frame !== undefined) return frame;
+    }
+    return undefined;
+  }
+
+  hasEnded(vm: VmNumber): boolean {
+    return this.#streams.get(vm)!.endedAt !== 0;
+  }
+
+  /** Frames that a VM has sent so far; exact while it stands. */
+  sent(vm: VmNumber): number {
+    return this.queue.arrived(vm);
+  }
+
   /** Percent of each VM's log that has been fed. */
   progress(): { name: string; percent: number; framesMatched: number }[] {
     return [...this.#streams.values()].map((stream) => ({
@@ -171,18 +231,33 @@ export class ReplayingAgent {
   }
 
   /**
-   * Runs until every VM has ended.
+   * Runs until every VM has ended, or stands where it was to stop ({@link stand}). May be called again
+   * with VMs that stand: they go on.
+   * @param staying VMs that go on standing
    * @throws {DivergenceError} at the first difference; the caller ends the VMs
    */
-  async run(signal: AbortSignal): Promise<VmReplayResult[]> {
+  async run(
+    signal: AbortSignal,
+    staying: ReadonlySet<VmNumber> = new Set(),
+  ): Promise<VmReplayResult[]> {
     this.#startedAt = this.#lastMove = performance.now();
-    await Promise.all(this.#all().map((stream) => stream.vm.resume()));
-    while (this.#all().some((stream) => stream.endedAt === 0)) {
+    await Promise.all(
+      this.#all().map(async (stream) => {
+        const { number } = stream.vm;
+        if (stream.endedAt !== 0) return;
+        if (staying.has(number)) return this.stand(number);
+        if (stream.standing) this.options.window?.rejoin(number);
+        stream.standing = false;
+        await stream.vm.resume();
+      }),
+    );
+    while (this.#all().some((stream) => !stream.settled)) {
       signal.throwIfAborted();
       if (await this.#turn()) this.touch();
       if (performance.now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
       await this.readiness.wait(this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS);
     }
+    for (const stream of this.#all()) await this.#takeFrames(stream); // the last ones before a stop
     return this.#all().map((stream) => ({
       name: stream.vm.name,
       number: stream.vm.number,
@@ -209,7 +284,7 @@ export class ReplayingAgent {
       if (ended) await this.#concludeVm(stream);
     }
     for (const stream of this.#all()) {
-      if (stream.endedAt !== 0) continue;
+      if (stream.settled) continue;
       const before = stream.feed.bytesFed;
       this.#pumpFeed(stream);
       await this.#compareFrames(stream);
@@ -279,6 +354,7 @@ export class ReplayingAgent {
   /** A VM's process has ended: was that the end of its log? */
   async #concludeVm(stream: ReplayedStream): Promise<void> {
     stream.endedAt = performance.now();
+    this.options.window?.leave(stream.vm.number);
     this.touch();
     const end = stream.end!;
     if (stream.cutOff !== undefined) return;
@@ -333,7 +409,7 @@ export class ReplayingAgent {
     this.#someIdle = false;
     let moved = false;
     for (const stream of this.#all()) {
-      if (stream.endedAt !== 0) continue;
+      if (stream.settled) continue;
       if (stream.moved()) moved = true;
       if (!stream.idle(now)) continue;
       stream.vm.nudge();
@@ -343,12 +419,14 @@ export class ReplayingAgent {
   }
 
   async #reportStall(): Promise<never> {
-    const standing = this.#all().filter((stream) => stream.endedAt === 0);
+    const standing = this.#all().filter((stream) => !stream.settled);
     const describe = (stream: ReplayedStream) => {
       const awaited = stream.feed.awaited;
       return `${stream.vm.name}: ${
         awaited === undefined
-          ? `its QEMU takes nothing more of its log (${stream.feed.bytesFed} bytes fed)`
+          ? stream.feed.state === "held"
+            ? "waits for the other VMs to come as far in time"
+            : `its QEMU takes nothing more of its log (${stream.feed.bytesFed} bytes fed)`
           : `waits for frame ${awaited.sendNumber} of VM ${awaited.source}, which has sent ${
             this.queue.arrived(awaited.source)
           }`

@@ -21,28 +21,39 @@ export interface CheckResult {
 export class StateChecker {
   readonly results: CheckResult[] = [];
 
-  /** `checks` in rising order of their instruction counts. */
+  /**
+   * @param checks in rising order of their instruction counts
+   * @param until where the VM stops for good, behind all checks; it is left standing there
+   */
   constructor(
     private readonly vm: ReplayedVm,
     private readonly checks: readonly CheckPoint[],
     private readonly touch: () => void,
+    private readonly until = Infinity,
     private readonly observer?: ReplayObserver,
   ) {}
 
   /** Sets the first break. Before the VM is resumed. */
   async arm(): Promise<void> {
-    const first = this.checks[0];
-    if (first !== undefined) await this.vm.breakAt(first.icount);
+    await this.#breakAt(0);
   }
 
-  /** Goes through the points; ends early if the VM ends before. */
-  async run(): Promise<CheckResult[]> {
+  /** Where to stop at after `done` checks. */
+  async #breakAt(done: number): Promise<void> {
+    const next = this.checks[done]?.icount ?? this.until;
+    if (next !== Infinity) await this.vm.breakAt(next);
+  }
+
+  /**
+   * Goes through the points; ends early if the VM ends before.
+   * @returns whether the VM stands at `until`
+   */
+  async run(): Promise<boolean> {
     for (const [index, check] of this.checks.entries()) {
-      if (!await this.vm.stopped()) break;
+      if (!await this.vm.stopped()) return false;
       this.touch();
       const state = await this.vm.state();
-      const next = this.checks[index + 1];
-      if (next !== undefined) await this.vm.breakAt(next.icount);
+      await this.#breakAt(index + 1);
       const ram = await state.ram;
       const { icount, registers } = state;
       this.observer?.checked(this.vm.name, { icount, registers, ramSha256: ram.sha256 });
@@ -56,7 +67,7 @@ export class StateChecker {
       this.touch();
       await this.vm.resume();
     }
-    return this.results;
+    return this.until !== Infinity && await this.vm.stopped();
   }
 }
 

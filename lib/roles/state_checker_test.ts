@@ -57,8 +57,8 @@ async function checked(vm: FakeVm, checks: CheckPoint[]) {
   let touched = 0;
   const checker = new StateChecker(vm.port, checks, () => touched++);
   await checker.arm();
-  const results = await checker.run();
-  assert.equal(results, checker.results);
+  assert.equal(await checker.run(), false, "nowhere to stay");
+  const { results } = checker;
   return { results, touched };
 }
 
@@ -109,4 +109,19 @@ Deno.test("a VM without checks is not stopped", async () => {
   const vm = new FakeVm(1000);
   assert.deepEqual((await checked(vm, [])).results, []);
   assert.deepEqual(vm.journal, []);
+});
+
+Deno.test("a VM that is to stop for good is left standing there, behind its checks", async () => {
+  for (const checks of [[], [check(10), check(20)]]) {
+    const vm = new FakeVm(100);
+    const checker = new StateChecker(vm.port, checks, () => {}, 30);
+    await checker.arm();
+    assert.equal(await checker.run(), true);
+    assert.equal(checker.results.length, checks.length);
+    const last = checks.length === 0 ? ["break 30"] : ["state 20", "break 30", "resume"];
+    assert.deepEqual(vm.journal.slice(-last.length), last);
+  }
+  const early = new StateChecker(new FakeVm(25).port, [check(10)], () => {}, 30);
+  await early.arm();
+  assert.equal(await early.run(), false, "it ended before");
 });

@@ -11,6 +11,21 @@ import type { VmNumber } from "../../lib/units.ts";
 /** How often each frame of a VM is referenced: index = send number. */
 export type UseCounts = ReadonlyMap<VmNumber, Uint16Array>;
 
+/** A frame that was sent before the replay begins and is received in it. */
+export interface FrameInFlight {
+  readonly source: VmNumber;
+  readonly sendNumber: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Where a replay begins that does not begin at the start. */
+export interface QueueStart {
+  /** Frames that each VM has sent before. */
+  readonly sent: ReadonlyMap<VmNumber, number>;
+  /** Those of them that will be received. */
+  readonly inFlight: readonly FrameInFlight[];
+}
+
 /** Frames between replayed VMs. */
 export class RetransmissionQueue {
   readonly #frames = new Map<VmNumber, Map<number, { bytes: Uint8Array; left: number }>>();
@@ -18,21 +33,30 @@ export class RetransmissionQueue {
   #bytes = 0;
   #bytesMax = 0;
 
-  constructor(private readonly uses: UseCounts) {}
+  /** @param uses references that are still to come */
+  constructor(private readonly uses: UseCounts, start?: QueueStart) {
+    for (const { source, sendNumber, bytes } of start?.inFlight ?? []) {
+      this.#hold(source, sendNumber, bytes);
+    }
+    for (const [source, sent] of start?.sent ?? []) this.#arrived.set(source, sent);
+  }
 
   /** Takes over the next frame of `source`; returns its send number. */
   add(source: VmNumber, bytes: Uint8Array): number {
     const sendNumber = this.arrived(source);
     this.#arrived.set(source, sendNumber + 1);
-    const left = this.uses.get(source)?.[sendNumber] ?? 0;
-    if (left > 0) {
-      let frames = this.#frames.get(source);
-      if (frames === undefined) this.#frames.set(source, frames = new Map());
-      frames.set(sendNumber, { bytes, left });
-      this.#bytes += bytes.length;
-      this.#bytesMax = Math.max(this.#bytesMax, this.#bytes);
-    }
+    this.#hold(source, sendNumber, bytes);
     return sendNumber;
+  }
+
+  #hold(source: VmNumber, sendNumber: number, bytes: Uint8Array): void {
+    const left = this.uses.get(source)?.[sendNumber] ?? 0;
+    if (left === 0) return;
+    let frames = this.#frames.get(source);
+    if (frames === undefined) this.#frames.set(source, frames = new Map());
+    frames.set(sendNumber, { bytes, left });
+    this.#bytes += bytes.length;
+    this.#bytesMax = Math.max(this.#bytesMax, this.#bytes);
   }
 
   /** Frames of `source` that have come in so far. */
@@ -55,6 +79,11 @@ export class RetransmissionQueue {
       this.#bytes -= frame.bytes.length;
     }
     return frame.bytes;
+  }
+
+  /** The bytes of a frame that is held; its receivers go on waiting for it. */
+  held(source: VmNumber, sendNumber: number): Uint8Array | undefined {
+    return this.#frames.get(source)?.get(sendNumber)?.bytes;
   }
 
   /** Bytes of the frames held now, and the most that were held at once. */

@@ -44,7 +44,13 @@ interface Numbers {
 /** A round in which every target is met, but for what `numbers` say. */
 function round(numbers: Numbers = {}): Round {
   const { plainS = 10, recordS = 10.5, replayS = 5, storedBytes = 1e6 } = numbers;
-  const replay: ReplayReport = { ok: numbers.replayed ?? true, vms: [], replayS, recordS };
+  const replay: ReplayReport = {
+    ok: numbers.replayed ?? true,
+    vms: [],
+    replayS,
+    recordS,
+    queueBytesMax: 0,
+  };
   return {
     plain: peerRun(plainS),
     record: { report: recordReport(recordS, storedBytes, numbers.unmatched ?? 0), wholeS: 12 },

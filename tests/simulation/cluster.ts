@@ -1,12 +1,15 @@
 /** Records and replays a simulated cluster through the real roles and real hybrid logs on disk. */
+import { runReader } from "../../hypervisor/rr_log/runs.ts";
 import { RrLogScanner } from "../../hypervisor/rr_log/scanner.ts";
 import { replayPreamble, syntheticEnd } from "../../hypervisor/rr_log/stream.ts";
+import { ReplayWindow } from "../../lib/clocks/replay_window.ts";
 import type { HybridTotals } from "../../lib/recording/hybrid_log.ts";
 import { HybridLogReader } from "../../lib/recording/hybrid_log_reader.ts";
 import { HybridLogWriter } from "../../lib/recording/hybrid_log_writer.ts";
 import { RecordingAgent } from "../../lib/roles/recording_agent.ts";
 import { coordinateRecording, type RecordingEnd } from "../../lib/roles/recording_coordinator.ts";
-import { countUses, HybridSource, takeCensus } from "../../lib/roles/replay_source.ts";
+import { countUses, takeCensus } from "../../lib/roles/log_census.ts";
+import { HybridSource } from "../../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../../lib/roles/replaying_agent.ts";
 import { RetransmissionQueue } from "../../net/retransmit/queue.ts";
 import { Random } from "./random.ts";
@@ -83,18 +86,19 @@ export async function replayCluster(
   vms: number,
   prepare: (world: ReplayedWorld) => void = () => {},
 ): Promise<Replayed> {
+  const windowEpochs = seed % 4 === 0 ? Infinity : seed % 4;
   const world = new ReplayedWorld(new Random(seed), vms);
   prepare(world);
   const open = (vm: { name: string; number: number }) =>
     HybridLogReader.open(`${directory}/${vm.name}`, { vm: vm.number });
-  const censuses = world.vms.map((vm) => {
+  const censuses = new Map(world.vms.map((vm) => {
     const reader = open(vm);
     try {
-      return takeCensus(reader);
+      return [vm.number, takeCensus(reader, runReader(TABLE, vm.name))];
     } finally {
       reader.close();
     }
-  });
+  }));
   const queue = new RetransmissionQueue(countUses(censuses));
   const readers = world.vms.map(open);
   try {
@@ -103,14 +107,17 @@ export async function replayCluster(
         vm,
         source: new HybridSource(
           readers[i]!,
-          censuses[i]!,
-          replayPreamble(TABLE),
-          syntheticEnd(TABLE),
+          censuses.get(vm.number)!,
+          { preamble: replayPreamble(TABLE), ending: syntheticEnd(TABLE) },
         ),
       })),
       queue,
       world,
-      { stallMs: STALL_MS, likelyCause: "a simulated fault" },
+      {
+        stallMs: STALL_MS,
+        likelyCause: "a simulated fault",
+        window: new ReplayWindow(world.vms.map(({ number }) => number), windowEpochs),
+      },
     );
     agent.prime();
     const results = await agent.run(new AbortController().signal);

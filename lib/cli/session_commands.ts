@@ -1,0 +1,41 @@
+/**
+ * The commands that look at a replay which another process holds (`replay --to POINT --hold`, or one at
+ * its prompt), for scripts and for a second terminal: `state`, `seek` and the others.
+ */
+import { object } from "@optique/core/constructs";
+import { multiple, optional } from "@optique/core/modifiers";
+import { argument, option } from "@optique/core/primitives";
+import { string } from "@optique/core/valueparser";
+import { SESSION_COMMANDS, type SessionCommandName } from "../session/commands.ts";
+import { defineSubcommand, jsonFlag, sentence } from "./subcommand.ts";
+import { printJson } from "./terminal.ts";
+
+/** The subcommand that has a session run `name`. */
+export function sessionCommand(name: SessionCommandName) {
+  const { usage, brief, example } = SESSION_COMMANDS[name];
+  return defineSubcommand({
+    name,
+    brief: `Of a stopped replay: ${brief}.`,
+    description: [
+      `${usage}`,
+      "Asks the replay of this host that stands: one that `replay --to POINT` has at its prompt, or " +
+      "that `replay --to POINT --hold` keeps for commands like this one.",
+    ],
+    examples: [example],
+    parser: object({
+      words: multiple(argument(string({ metavar: "WORD" }), {
+        description: sentence(usage),
+      })),
+      session: optional(option("--session", string({ metavar: "NAME" }), {
+        description: sentence("Which replay, where several stand; `replay` prints its name."),
+      })),
+      json: jsonFlag(),
+    }),
+    async run({ words, session, json }, context) {
+      const answer = await context.operations.askSession([name, ...words], session);
+      if (json) printJson(context.terminal, answer.value);
+      else context.terminal.out(answer.text);
+      return 0;
+    },
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * A replay that stands, driven from standard input: a prompt for a person, a command a line for a
+ * script, or nothing at all (`--hold`), when other processes give the commands.
+ */
+import { ClusterrrError, messageOf } from "../errors.ts";
+import type { OpenedSession, SessionOptions } from "./ports.ts";
+import { type Context, type ExitStatus, withProgress } from "./subcommand.ts";
+import { printJson } from "./terminal.ts";
+
+const PROMPT = "clusterrr> ";
+
+/** How commands come in and answers go out. */
+interface PromptOptions {
+  readonly hold: boolean;
+  readonly json: boolean;
+}
+
+/**
+ * Stops a replay at `options.target` and works until its commands end: with `quit`, `continue`, the end of
+ * standard input, or a signal.
+ * @returns 1 where a command of a script failed
+ */
+export async function runSession(
+  context: Context,
+  options: SessionOptions,
+  { hold, json }: PromptOptions,
+): Promise<ExitStatus> {
+  const session = await withProgress(
+    context,
+    json,
+    (progress) => context.operations.openSession(options, progress, context.signal),
+  );
+  const interrupted = new Promise<void>((resolve) => {
+    context.signal.addEventListener("abort", () => resolve(), { once: true });
+    if (context.signal.aborted) resolve();
+  });
+  try {
+    await answer(context, session, ["state"], json);
+    if (hold) {
+      context.terminal.err(
+        `This replay is ${session.name}. Look at it with clusterrr state, go on with clusterrr seek ` +
+          "or continue, end it with clusterrr quit.\n",
+      );
+      await Promise.race([session.over, interrupted]);
+      return 0;
+    }
+    return await takeCommands(context, session, Promise.race([session.over, interrupted]), json);
+  } finally {
+    await session.close();
+  }
+}
+
+async function takeCommands(
+  context: Context,
+  session: OpenedSession,
+  over: Promise<void>,
+  json: boolean,
+): Promise<ExitStatus> {
+  const { terminal } = context;
+  const interactive = terminal.interactive;
+  if (interactive) terminal.err("Commands: help lists them, quit ends the replay.\n");
+  let status: ExitStatus = 0;
+  const lines = terminal.lines()[Symbol.asyncIterator]();
+  for (;;) {
+    if (interactive) terminal.err(PROMPT);
+    const next = await Promise.race([lines.next(), over.then(() => "over" as const)]);
+    if (next === "over" || next.done) return status;
+    const words = next.value.trim().split(/\s+/).filter((word) => word !== "");
+    if (words.length === 0) continue;
+    try {
+      if (await answer(context, session, words, json)) return status;
+    } catch (error) {
+      if (!(error instanceof ClusterrrError)) throw error;
+      terminal.err(`clusterrr: ${messageOf(error)}\n`);
+      if (!interactive) status = 1;
+    }
+  }
+}
+
+/** Runs a command and prints its answer; says whether the session is over. */
+async function answer(
+  { terminal }: Context,
+  session: OpenedSession,
+  words: readonly string[],
+  json: boolean,
+): Promise<boolean> {
+  const { text, value, over } = await session.run(words);
+  if (json) printJson(terminal, value);
+  else terminal.out(text);
+  return over === true;
+}

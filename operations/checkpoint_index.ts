@@ -1,0 +1,241 @@
+/**
+ * Snapshots of the whole cluster beside a recording, from which a replay can go on: a cache, that
+ * `clusterrr index` fills and that may be deleted at any time.
+ *
+ * ```
+ * RECORDING/index/000020/checkpoint.json     where each VM stands, digests, frames in flight
+ *                        left.qcow2          QEMU's snapshot of VM left
+ *                        left.disk0.qcow2    its disk's overlay at that moment
+ * ```
+ * A directory is made under another name and renamed once it is whole.
+ */
+import { z } from "zod";
+import { ClusterrrError, messageOf } from "../lib/errors.ts";
+import type { MachineState } from "../lib/roles/ports.ts";
+import type { VmNumber } from "../lib/units.ts";
+import type { OpenRecording } from "./open_recording.ts";
+import type { ReplayWorld, WorldStart } from "./replay_world.ts";
+
+const INDEX_VERSION = 1;
+const PARTIAL = "partial-";
+const count = z.int().nonnegative();
+
+/** Registers and RAM of a VM that stands: equal in every replay that stands there. */
+const stateSchema = z.object({ icount: count, registers: z.string(), ramSha256: z.string() });
+export type VmState = z.infer<typeof stateSchema>;
+
+const checkpointSchema = z.object({
+  version: z.literal(INDEX_VERSION),
+  /** The recording's id and the program that made the snapshots: others cannot use them. */
+  recording: z.string(),
+  qemuSha256: z.string(),
+  epoch: count,
+  /** The Lamport time of the cut, decimal. */
+  time: z.string().regex(/^\d+$/),
+  vms: z.array(z.object({
+    number: z.int().positive(),
+    name: z.string(),
+    receives: count,
+    sends: count,
+    consoleBytes: count,
+    state: stateSchema,
+    disks: count,
+  })),
+  inFlight: z.array(z.object({
+    source: z.int().positive(),
+    sendNumber: count,
+    /** Base64. */
+    bytes: z.base64(),
+  })),
+});
+
+/** A snapshot of the cluster at a checkpoint. */
+export interface IndexedCheckpoint {
+  readonly epoch: number;
+  readonly time: bigint;
+  /** Of all its files. */
+  readonly bytes: number;
+  readonly states: ReadonlyMap<VmNumber, VmState>;
+  readonly start: WorldStart;
+}
+
+/** The snapshots of one recording, in rising order of time. */
+export class CheckpointIndex {
+  #checkpoints: IndexedCheckpoint[];
+
+  private constructor(private readonly recording: OpenRecording) {
+    this.#checkpoints = this.#read();
+  }
+
+  static open(recording: OpenRecording): CheckpointIndex {
+    return new CheckpointIndex(recording);
+  }
+
+  get checkpoints(): readonly IndexedCheckpoint[] {
+    return this.#checkpoints;
+  }
+
+  get bytes(): number {
+    return this.#checkpoints.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** The last checkpoint at or before Lamport time `time`. */
+  before(time: bigint): IndexedCheckpoint | undefined {
+    return this.#checkpoints.findLast((checkpoint) => checkpoint.time <= time);
+  }
+
+  get #directory(): string {
+    return `${this.recording.directory}/index`;
+  }
+
+  /**
+   * Saves where `world` stands, strictly inside a run of instructions in each VM.
+   * @throws {ClusterrrError} where the disk does not take it; nothing is left of it then
+   */
+  async save(world: ReplayWorld, epoch: number, time: bigint): Promise<IndexedCheckpoint> {
+    const name = String(epoch).padStart(6, "0");
+    const partial = `${this.#directory}/${PARTIAL}${name}`;
+    try {
+      await Deno.mkdir(partial, { recursive: true });
+      const positions = await world.positions();
+      const vms = [];
+      for (const { vm, recorded, console, consoleBytesBefore, disks } of world.vms) {
+        const state = await vm.state();
+        const overlays = Array.from({ length: disks }, (_, i) => diskFile(partial, vm.name, i));
+        await vm.save(`${partial}/${vm.name}.qcow2`, overlays);
+        const { receives, sends } = positions.get(vm.number)!;
+        vms.push({
+          number: recorded.number,
+          name: recorded.name,
+          receives,
+          sends,
+          consoleBytes: consoleBytesBefore + (await Deno.stat(console)).size,
+          state: await vmState(state),
+          disks,
+        });
+      }
+      const checkpoint: z.infer<typeof checkpointSchema> = {
+        version: INDEX_VERSION,
+        recording: this.recording.manifest.id,
+        qemuSha256: this.recording.qemu.sha256,
+        epoch,
+        time: time.toString(),
+        vms,
+        inFlight: (await world.inFlight()).map(({ source, sendNumber, bytes }) => {
+          return { source, sendNumber, bytes: bytes.toBase64() };
+        }),
+      };
+      await Deno.writeTextFile(`${partial}/checkpoint.json`, JSON.stringify(checkpoint, null, 1));
+      await this.remove(epoch);
+      await Deno.rename(partial, `${this.#directory}/${name}`);
+    } catch (cause) {
+      await Deno.remove(partial, { recursive: true }).catch(() => {});
+      if (cause instanceof ClusterrrError) throw cause;
+      throw new ClusterrrError(
+        `Cannot save checkpoint ${epoch} in ${this.#directory}: ${messageOf(cause)}`,
+        { cause },
+      );
+    }
+    this.#checkpoints = this.#read();
+    return this.#checkpoints.find((each) => each.epoch === epoch)!;
+  }
+
+  /** Removes the snapshot of `epoch`, if there is one. */
+  async remove(epoch: number): Promise<void> {
+    const path = `${this.#directory}/${String(epoch).padStart(6, "0")}`;
+    await Deno.remove(path, { recursive: true }).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+    this.#checkpoints = this.#checkpoints.filter((each) => each.epoch !== epoch);
+  }
+
+  /**
+   * Removes snapshots until all take no more than `bytesMax`: each time the one that leaves the smallest
+   * gap. The newest stays.
+   * @returns the epochs that went
+   */
+  async shrink(bytesMax: number): Promise<number[]> {
+    const removed: number[] = [];
+    while (this.bytes > bytesMax && this.#checkpoints.length > 1) {
+      const epochs = this.#checkpoints.map(({ epoch }) => epoch);
+      const gap = (i: number) => epochs[i + 1]! - (epochs[i - 1] ?? 0);
+      let least = 0;
+      for (let i = 1; i < epochs.length - 1; i++) if (gap(i) < gap(least)) least = i;
+      removed.push(epochs[least]!);
+      await this.remove(epochs[least]!);
+    }
+    return removed;
+  }
+
+  /** What does not belong to this recording, this QEMU or this build is passed over. */
+  #read(): IndexedCheckpoint[] {
+    const found: IndexedCheckpoint[] = [];
+    for (const name of entriesOf(this.#directory)) {
+      if (!/^\d{6,}$/.test(name)) continue;
+      const checkpoint = this.#readOne(`${this.#directory}/${name}`);
+      if (checkpoint !== undefined) found.push(checkpoint);
+    }
+    return found.sort((a, b) => a.epoch - b.epoch);
+  }
+
+  #readOne(directory: string): IndexedCheckpoint | undefined {
+    let content: z.infer<typeof checkpointSchema>;
+    let bytes = 0;
+    try {
+      content = checkpointSchema.parse(
+        JSON.parse(Deno.readTextFileSync(`${directory}/checkpoint.json`)),
+      );
+      for (const name of entriesOf(directory)) bytes += diskUsage(`${directory}/${name}`);
+    } catch {
+      return undefined; // another version's, or damaged: it is only a cache
+    }
+    const { manifest, qemu } = this.recording;
+    if (content.recording !== manifest.id || content.qemuSha256 !== qemu.sha256) return undefined;
+    const { epoch, vms } = content;
+    return {
+      epoch,
+      time: BigInt(content.time),
+      bytes,
+      states: new Map(vms.map(({ number, state }) => [number, state])),
+      start: {
+        epoch,
+        vms: new Map(vms.map(({ number, name, state, receives, sends, consoleBytes, disks }) => [
+          number,
+          {
+            position: { icount: state.icount, receives, sends },
+            file: `${directory}/${name}.qcow2`,
+            overlays: Array.from({ length: disks }, (_, i) => diskFile(directory, name, i)),
+            consoleBytes,
+          },
+        ])),
+        inFlight: content.inFlight.map(({ source, sendNumber, bytes }) => {
+          return { source, sendNumber, bytes: Uint8Array.fromBase64(bytes) };
+        }),
+      },
+    };
+  }
+}
+
+/** A state with its RAM digest in place. */
+export async function vmState({ icount, registers, ram }: MachineState): Promise<VmState> {
+  return { icount, registers, ramSha256: (await ram).sha256 };
+}
+
+function diskFile(directory: string, vm: string, index: number): string {
+  return `${directory}/${vm}.disk${index}.qcow2`;
+}
+
+function entriesOf(directory: string): string[] {
+  try {
+    return [...Deno.readDirSync(directory)].map(({ name }) => name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+/** What a file takes on disk: snapshots have holes. */
+function diskUsage(path: string): number {
+  const { size, blocks } = Deno.statSync(path);
+  return blocks === null ? size : blocks * 512;
+}

@@ -1,0 +1,111 @@
+/** A recording that fits this host: read, checked and counted before anything of it is replayed. */
+import { inspectQemu, type QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
+import { runReader } from "../hypervisor/rr_log/runs.ts";
+import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { ignoreSigpipe } from "../host/libc.ts";
+import type { Progress } from "../lib/cli/ports.ts";
+import type { ClusterSpec } from "../lib/cluster/spec.ts";
+import { ClusterrrError } from "../lib/errors.ts";
+import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
+import {
+  type Manifest,
+  type ManifestVm,
+  readManifest,
+  vmDirectory,
+} from "../lib/recording/manifest.ts";
+import { verifySegments } from "../lib/recording/recording_directory.ts";
+import { type LogCensus, takeCensus } from "../lib/roles/log_census.ts";
+import type { RunReader } from "../lib/roles/ports.ts";
+import type { VmNumber } from "../lib/units.ts";
+import { compareImages } from "./images.ts";
+import { hardwareOf, portableCommandLine } from "./machine.ts";
+
+/** A recording, ready to be replayed here. */
+export interface OpenRecording {
+  readonly directory: string;
+  readonly manifest: Manifest;
+  readonly spec: ClusterSpec;
+  readonly qemu: QemuIdentity;
+  readonly censuses: ReadonlyMap<VmNumber, LogCensus>;
+  /** What is missing, where it was cut off. */
+  readonly incomplete: string | undefined;
+}
+
+/**
+ * Reads a recording and looks whether this host can replay it.
+ * @throws {FormatError} where it is damaged; {ClusterrrError} where this host differs
+ */
+export async function openRecording(directory: string, progress: Progress): Promise<OpenRecording> {
+  ignoreSigpipe();
+  progress.show({ phase: "reading the recording", vms: [] });
+  const manifest = readManifest(directory);
+  if (manifest.state === "sealed") await verifySegments(directory, manifest);
+  const spec = manifest.cluster as ClusterSpec;
+  const qemu = await inspectQemu(spec.qemu.program);
+  await requireSameMachine(manifest, spec, qemu);
+  const censuses = new Map(manifest.vms.map((vm) => {
+    const reader = openLog(directory, vm);
+    try {
+      return [vm.number, takeCensus(reader, runsOf(vm))];
+    } finally {
+      reader.close();
+    }
+  }));
+  const cut = manifest.vms.filter((vm) => !censuses.get(vm.number)!.complete);
+  const incomplete = cut.length === 0
+    ? undefined
+    : `the log of ${cut.map((vm) => vm.name).join(", ")} ends early` +
+      (manifest.message === undefined ? "" : ` (${manifest.message.split("\n")[0]})`);
+  return { directory, manifest, spec, qemu, censuses, incomplete };
+}
+
+/** The VM called `name`. @throws {ClusterrrError} naming those that there are */
+export function vmNamed(manifest: Manifest, name: string): ManifestVm {
+  const vm = manifest.vms.find((each) => each.name === name);
+  if (vm !== undefined) return vm;
+  const names = manifest.vms.map((each) => each.name).join(", ");
+  throw new ClusterrrError(`The recording has no VM ${name}. It has: ${names}.`);
+}
+
+/** Opens a VM's hybrid log; the caller closes it. */
+export function openLog(directory: string, vm: ManifestVm): HybridLogReader {
+  return HybridLogReader.open(vmDirectory(directory, vm.name), {
+    vm: vm.number,
+    rrLogVersion: vm.qemu.rrLogVersion,
+    closed: vm.logClosed,
+  });
+}
+
+/** What finds the runs of instructions in a VM's log. */
+export function runsOf(vm: ManifestVm): RunReader {
+  return runReader(tableForVersion(vm.qemu.rrLogVersion), `the rr log of ${vm.name}`);
+}
+
+/** @throws {ClusterrrError} with everything that differs from the host that recorded */
+async function requireSameMachine(
+  manifest: Manifest,
+  spec: ClusterSpec,
+  qemu: QemuIdentity,
+): Promise<void> {
+  const differences = await compareImages(manifest.vms);
+  for (const vm of manifest.vms) {
+    if (vm.qemu.version !== qemu.version) {
+      differences.push(`QEMU ${qemu.version}, recorded with ${vm.qemu.version}`);
+    } else if (vm.qemu.sha256 !== qemu.sha256) {
+      differences.push(`another build of QEMU ${qemu.version}: ${qemu.path}`);
+    }
+    const machine = spec.vms.find((each) => each.number === vm.number);
+    if (machine === undefined) throw new ClusterrrError(`The manifest lacks the VM ${vm.name}.`);
+    const now = portableCommandLine(hardwareOf(spec, machine, manifest.createdAt), qemu).slice(1);
+    const options = vm.commandLine.slice(1).filter((word, i) => word !== now[i]);
+    if (options.length > 0 || now.length !== vm.commandLine.length - 1) {
+      differences.push(`other QEMU options for VM ${vm.name}: recorded ${options.join(" ")}`);
+    }
+  }
+  if (differences.length === 0) return;
+  throw new ClusterrrError(
+    "This host cannot replay the recording exactly:\n" +
+      [...new Set(differences)].map((line) => `  - ${line}`).join("\n") +
+      "\nReplay it where these are as recorded.",
+  );
+}

@@ -1,0 +1,202 @@
+/**
+ * A replay in slices, several at the same time, on recordings whose serial replay leaves cores idle.
+ *
+ * ```
+ *   start ═══ slice 0 ═══▶ ck 20   ck 20 ═══ slice 1 ═══▶ ck 40   ck 40 ═══ slice 2 ═══▶ end
+ *                           └── equal? ──┘                  └── equal? ──┘
+ * ```
+ * A slice begins in a snapshot and ends at the cut of the next one. There, everything that makes up a
+ * state has to be equal to the snapshot's: instruction counts, registers and RAM of every VM, frames sent,
+ * received and in flight. Then the slices, one behind the other, are one replay of the whole.
+ */
+import { type Divergence, DivergenceError } from "../lib/errors.ts";
+import type { ClusterCut } from "../lib/roles/cluster_cut.ts";
+import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
+import type { CheckResult } from "../lib/roles/state_checker.ts";
+import { instructionCount } from "../lib/units.ts";
+import type { FrameInFlight } from "../net/retransmit/queue.ts";
+import { type IndexedCheckpoint, vmState } from "./checkpoint_index.ts";
+import { consolesEqual } from "./consoles.ts";
+import type { OpenRecording } from "./open_recording.ts";
+import type { ReplayOutcome } from "./replay_outcome.ts";
+import { ReplayWorld, type WorldOptions, type WorldVm } from "./replay_world.ts";
+
+/** What one slice came to. */
+interface SliceOutcome {
+  readonly results: readonly VmReplayResult[];
+  readonly checks: ReadonlyMap<string, readonly CheckResult[]>;
+  readonly consoleEqual: ReadonlyMap<string, boolean>;
+  readonly queueBytesMax: number;
+}
+
+/**
+ * Replays the whole recording in slices between `checkpoints`, `jobs` at a time. The first divergence
+ * ends all.
+ */
+export async function replaySlices(
+  recording: OpenRecording,
+  checkpoints: readonly IndexedCheckpoint[],
+  jobs: number,
+  options: WorldOptions,
+): Promise<ReplayOutcome> {
+  const startedAt = performance.now();
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const slices = [undefined, ...checkpoints].map((from, i) => ({ from, to: checkpoints[i] }));
+  const outcomes: SliceOutcome[] = [];
+  let divergence: Divergence | undefined;
+  let next = 0;
+  const work = async () => {
+    while (next < slices.length && !signal.aborted) {
+      const number = next++;
+      const { from, to } = slices[number]!;
+      const phase = `part ${number + 1} of ${slices.length}`;
+      outcomes[number] = await replaySlice(recording, from, to, { ...options, signal, phase });
+    }
+  };
+  const ended = await Promise.allSettled(Array.from({ length: jobs }, async () => {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof DivergenceError) divergence ??= error.divergence;
+      stop.abort(error);
+      throw error;
+    }
+  }));
+  const failed = ended.find((end) => end.status === "rejected");
+  if (failed !== undefined && divergence === undefined) throw failed.reason;
+  return joinSlices(recording, outcomes, divergence, (performance.now() - startedAt) / 1000);
+}
+
+async function replaySlice(
+  recording: OpenRecording,
+  from: IndexedCheckpoint | undefined,
+  to: IndexedCheckpoint | undefined,
+  options: WorldOptions,
+): Promise<SliceOutcome> {
+  const world = await ReplayWorld.open(recording, {
+    ...options,
+    ...(from && { start: from.start }),
+  });
+  try {
+    const begins = (vm: WorldVm) => from?.states.get(vm.vm.number)?.icount ?? -1;
+    const ends = (vm: WorldVm) => to?.states.get(vm.vm.number)?.icount ?? Infinity;
+    const results = await world.runTo(
+      to && cutOf(to),
+      (vm) => vm.census.checks.filter(({ icount }) => icount > begins(vm) && icount < ends(vm)),
+    );
+    if (to !== undefined) await requireSameState(world, to);
+    const consoleEqual = new Map(world.vms.map((vm) => {
+      const result = results.find(({ number }) => number === vm.vm.number);
+      return [vm.vm.name, isConsoleEqual(recording, vm, to, result?.cutOff === undefined)];
+    }));
+    const checks = new Map(world.vms.map(({ vm }) => [vm.name, world.checks(vm.number)]));
+    return { results, checks, consoleEqual, queueBytesMax: world.queueBytesMax };
+  } finally {
+    await world.close();
+  }
+}
+
+function cutOf({ time, start }: IndexedCheckpoint): ClusterCut {
+  return {
+    time,
+    stops: new Map(
+      [...start.vms].map(([vm, { position: { icount, receives, sends } }]) =>
+        [vm, { icount, receives, sendsMin: sends }] as const
+      ),
+    ),
+  };
+}
+
+/** @throws {DivergenceError} where the state is not that in which the next slice begins */
+async function requireSameState(world: ReplayWorld, to: IndexedCheckpoint): Promise<void> {
+  const positions = await world.positions();
+  for (const { vm } of world.vms) {
+    const expected = to.states.get(vm.number)!;
+    const actual = await vmState(await vm.state());
+    const { sends } = positions.get(vm.number)!;
+    const sendsExpected = to.start.vms.get(vm.number)!.position.sends;
+    const describe = (state: typeof expected, sent: number) =>
+      `instruction ${state.icount}, ${sent} frames sent, RAM ${state.ramSha256}\n${state.registers}`;
+    const before = describe(expected, sendsExpected);
+    const after = describe(actual, sends);
+    if (before !== after) throw seamDivergence(vm.name, expected.icount, to.epoch, before, after);
+  }
+  const before = describeFrames(to.start.inFlight);
+  const after = describeFrames(await world.inFlight());
+  if (before === after) return;
+  const { vm } = world.vms[0]!;
+  throw seamDivergence(vm.name, to.states.get(vm.number)!.icount, to.epoch, before, after);
+}
+
+function describeFrames(frames: readonly FrameInFlight[]): string {
+  return "in flight:\n" +
+    frames.map(({ source, sendNumber, bytes }) =>
+      `VM ${source} frame ${sendNumber}: ${bytes.toHex()}`
+    ).join("\n");
+}
+
+function seamDivergence(
+  vm: string,
+  icount: number,
+  epoch: number,
+  expected: string,
+  actual: string,
+): DivergenceError {
+  return new DivergenceError({
+    vm,
+    instructionCount: instructionCount(icount),
+    sendNumber: null,
+    what: `its state at checkpoint ${epoch} is not that of the snapshot there`,
+    expected,
+    actual,
+    likelyCause:
+      "an earlier replay, which took the snapshot, went otherwise: remove the directory " +
+      "index/ of the recording and verify without --parallel.",
+  });
+}
+
+/** Compares what was printed in the slice with the same part of the recorded console. */
+function isConsoleEqual(
+  { directory }: OpenRecording,
+  { recorded, census, console, consoleBytesBefore }: WorldVm,
+  to: IndexedCheckpoint | undefined,
+  whole: boolean,
+): boolean {
+  const decoder = new TextDecoder("latin1");
+  const end = to?.start.vms.get(recorded.number)?.consoleBytes;
+  const before = Deno.readFileSync(`${directory}/${recorded.console}`)
+    .subarray(consoleBytesBefore, end);
+  const after = decoder.decode(Deno.readFileSync(console));
+  return consolesEqual(
+    decoder.decode(before),
+    after,
+    to !== undefined || (census.complete && whole),
+  );
+}
+
+/** The slices as one replay. */
+function joinSlices(
+  recording: OpenRecording,
+  slices: readonly SliceOutcome[],
+  divergence: Divergence | undefined,
+  replayS: number,
+): ReplayOutcome {
+  const done = slices.filter((slice) => slice !== undefined);
+  const names = recording.manifest.vms.map(({ name }) => name);
+  return {
+    results: (done.at(-1)?.results ?? []).map((vm) => ({ ...vm, replayS })),
+    checks: new Map(
+      names.map((name) => [name, done.flatMap(({ checks }) => checks.get(name) ?? [])]),
+    ),
+    consoleEqual: new Map(
+      names.map((name) => [
+        name,
+        divergence === undefined && done.every(({ consoleEqual }) => consoleEqual.get(name)),
+      ]),
+    ),
+    divergence,
+    replayS,
+    queueBytesMax: Math.max(0, ...done.map(({ queueBytesMax }) => queueBytesMax)),
+  };
+}

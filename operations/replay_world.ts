@@ -1,0 +1,337 @@
+/**
+ * The VMs of one replay on this host: started from the beginning of the recording or from snapshots,
+ * run to their end or to a cut of the cluster, looked at, saved.
+ *
+ * ```
+ * open ──runTo(cut)──▶ every VM stands ──runTo(later cut)──▶ … ──runTo(undefined)──▶ every VM has ended
+ *                        │ positions, state, save
+ * ```
+ */
+import { createOverlay } from "../hypervisor/qemu/overlay.ts";
+import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
+import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { Readiness } from "../hypervisor/readiness.ts";
+import { ReplayedQemu } from "../hypervisor/vm.ts";
+import { RunDirectory } from "../host/run_directory.ts";
+import type { Progress } from "../lib/cli/ports.ts";
+import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
+import { ReplayWindow } from "../lib/clocks/replay_window.ts";
+import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
+import type { ManifestVm } from "../lib/recording/manifest.ts";
+import { type ClusterCut, cutAt, lastEpoch } from "../lib/roles/cluster_cut.ts";
+import {
+  countUses,
+  framesUnderWay,
+  type LogCensus,
+  type VmPosition,
+} from "../lib/roles/log_census.ts";
+import type { ReplayObserver } from "../lib/roles/replay_observer.ts";
+import { HybridSource } from "../lib/roles/replay_source.ts";
+import { ReplayingAgent, type VmReplayResult } from "../lib/roles/replaying_agent.ts";
+import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
+import { lamportTime, type VmNumber } from "../lib/units.ts";
+import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
+import { hardwareOf } from "./machine.ts";
+import { openLog, type OpenRecording, runsOf } from "./open_recording.ts";
+
+const PROGRESS_EVERY_MS = 250;
+/** A cluster that does nothing for so long will not do anything any more, even on a busy host. */
+const STALL_MS = 30_000;
+/** The start of a log in the middle: QEMU reads a kind byte and replaces it by the snapshot's. */
+const DUMMY_EVENT = 1;
+/** How many epochs a VM may be ahead of the slowest; 4 s of the recording with the usual epochs. */
+export const WINDOW_EPOCHS = 16;
+
+/** A VM's part of a {@link WorldStart}. */
+export interface VmStart {
+  readonly position: VmPosition;
+  /** Its snapshot; copied before it is used. */
+  readonly file: string;
+  /** Copies of its disks' overlays. */
+  readonly overlays: readonly string[];
+  /** Bytes that it had printed on its console. */
+  readonly consoleBytes: number;
+}
+
+/** A consistent state of the cluster from which a replay can go on. */
+export interface WorldStart {
+  readonly epoch: number;
+  readonly vms: ReadonlyMap<VmNumber, VmStart>;
+  readonly inFlight: readonly FrameInFlight[];
+}
+
+/** How a world is replayed. */
+export interface WorldOptions {
+  readonly start?: WorldStart;
+  /** See {@link ReplayWindow}. Default {@link WINDOW_EPOCHS}; `Infinity`: no window. */
+  readonly windowEpochs?: number;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  /** What is being done, for people. Default: "replaying". */
+  readonly phase?: string;
+  /** Hears of every sent frame and every check. */
+  readonly observer?: ReplayObserver;
+}
+
+/** One VM of a world. */
+export interface WorldVm {
+  readonly recorded: ManifestVm;
+  readonly census: LogCensus;
+  readonly vm: ReplayedQemu;
+  /** Where its console output of this replay goes, and how much came before it. */
+  readonly console: string;
+  readonly consoleBytesBefore: number;
+  /** How many disks it has. */
+  readonly disks: number;
+}
+
+/** The replayed VMs. The owner calls {@link close}. */
+export class ReplayWorld {
+  readonly #cleanup = new AsyncDisposableStack();
+  readonly #run: RunDirectory;
+  readonly #vms: WorldVm[] = [];
+  readonly #queue: RetransmissionQueue;
+  readonly #receives = new Map<VmNumber, number>();
+  readonly #checkers: [VmNumber, StateChecker][] = [];
+  #agent!: ReplayingAgent;
+
+  private constructor(
+    readonly recording: OpenRecording,
+    private readonly options: WorldOptions,
+  ) {
+    const { censuses, directory } = recording;
+    this.#run = RunDirectory.create(`replay ${directory}`);
+    this.#cleanup.defer(() => this.#run.remove());
+    const starts = [...options.start?.vms ?? []];
+    const positions = new Map(starts.map(([vm, { position }]) => [vm, position]));
+    this.#queue = new RetransmissionQueue(
+      countUses(censuses, positions),
+      options.start && {
+        sent: new Map(starts.map(([vm, { position }]) => [vm, position.sends])),
+        inFlight: options.start.inFlight,
+      },
+    );
+    for (const [vm, { receives }] of positions) this.#receives.set(vm, receives);
+  }
+
+  /** Starts every VM, paused. @throws {ClusterrrError} */
+  static async open(recording: OpenRecording, options: WorldOptions): Promise<ReplayWorld> {
+    const world = new ReplayWorld(recording, options);
+    try {
+      await world.#startVms();
+      return world;
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
+  }
+
+  get vms(): readonly WorldVm[] {
+    return this.#vms;
+  }
+
+  get run(): RunDirectory {
+    return this.#run;
+  }
+
+  /** The channel state while all VMs stand: frames that have been sent and not yet received. */
+  async inFlight(): Promise<FrameInFlight[]> {
+    const frames = framesUnderWay(this.recording.censuses, await this.positions());
+    return frames.map(({ source, sendNumber }) => {
+      const bytes = this.#agent.frameUnderWay(source, sendNumber);
+      if (bytes === undefined) throw new Error(`frame ${sendNumber} of VM ${source} is lost`);
+      return { source, sendNumber, bytes };
+    });
+  }
+
+  /** The most bytes that the retransmission queue has held at once. */
+  get queueBytesMax(): number {
+    return this.#queue.heldBytesMax;
+  }
+
+  async close(): Promise<void> {
+    await this.#cleanup.disposeAsync();
+  }
+
+  async #startVms(): Promise<void> {
+    const { options, recording: { manifest, censuses } } = this;
+    const readiness = new Readiness();
+    this.#cleanup.defer(() => readiness.close());
+    const replaying = await Promise.all(manifest.vms.map((vm) => this.#makeVm(vm, readiness)));
+    this.#vms.sort((a, b) => a.vm.number - b.vm.number);
+    const { windowEpochs = WINDOW_EPOCHS } = options;
+    this.#agent = new ReplayingAgent(replaying, this.#queue, readiness, {
+      stallMs: STALL_MS,
+      likelyCause: "QEMU binary, images and options are those of the recording: a device or a " +
+        "host feature whose behaviour QEMU does not record, or a damaged recording. Replay it " +
+        "again; if it diverges at the same place, look at what the guest did there.",
+      ...(options.observer === undefined ? {} : { observer: options.observer }),
+      window: new ReplayWindow([...censuses.keys()], windowEpochs, options.start?.epoch),
+    });
+    this.#agent.prime();
+    const timer = setInterval(() => this.#show(), PROGRESS_EVERY_MS);
+    this.#cleanup.defer(() => clearInterval(timer));
+    options.progress.show({ phase: "starting the VMs", vms: [] });
+    await Promise.all(this.#vms.map(({ vm }) => vm.start()));
+  }
+
+  async #makeVm(recorded: ManifestVm, readiness: Readiness) {
+    const { directory, manifest, spec, qemu, censuses } = this.recording;
+    const { number } = recorded;
+    const machine = spec.vms.find((each) => each.number === number)!;
+    const start = this.options.start?.vms.get(number);
+    const overlays = await Promise.all(machine.disks.map(async (disk, i) => {
+      const overlay = this.#run.file(`${number}.disk${i}`);
+      if (start === undefined) await createOverlay(disk.image, disk.format, overlay);
+      else await Deno.copyFile(start.overlays[i]!, overlay);
+      return overlay;
+    }));
+    let snapshot: string | undefined;
+    if (start !== undefined) {
+      await Deno.copyFile(start.file, snapshot = this.#run.file(`${number}.vmstate`));
+    }
+    const console = this.#run.file(`${number}.console`);
+    const vm = new ReplayedQemu(
+      {
+        hardware: hardwareOf(spec, machine, manifest.createdAt),
+        qemu,
+        directory: this.#run.path,
+        scratch: this.#run.scratch,
+        console,
+        overlays,
+        enter: [],
+        signal: this.options.signal,
+        started: (pid) => this.#run.ownChild(pid),
+      },
+      readiness,
+      snapshot,
+    );
+    this.#cleanup.defer(() => vm.close());
+    const reader = openLog(directory, recorded);
+    this.#cleanup.defer(() => reader.close());
+    const census = censuses.get(number)!;
+    if (start !== undefined) reader.seek(start.position.icount, start.position.sends);
+    const source = this.#makeSource(recorded, reader, census, start);
+    const consoleBytesBefore = start?.consoleBytes ?? 0;
+    this.#vms.push({ recorded, census, vm, console, consoleBytesBefore, disks: overlays.length });
+    return { vm, source, sentBefore: start?.position.sends ?? 0 };
+  }
+
+  #makeSource(
+    recorded: ManifestVm,
+    reader: ReturnType<typeof openLog>,
+    census: LogCensus,
+    start: VmStart | undefined,
+  ): HybridSource {
+    const table = tableForVersion(recorded.qemu.rrLogVersion);
+    const word = replayPreamble(table);
+    const ending = syntheticEnd(table);
+    if (start === undefined) return new HybridSource(reader, census, { preamble: word, ending });
+    const preamble = Uint8Array.of(...word, DUMMY_EVENT);
+    return new HybridSource(
+      reader,
+      census,
+      { preamble, ending },
+      { position: start.position, readRuns: runsOf(recorded) },
+    );
+  }
+
+  #show(): void {
+    const vms = this.#agent.progress().map(({ name, percent, framesMatched }) => ({
+      name,
+      fraction: percent / 100,
+      frames: framesMatched,
+    }));
+    this.options.progress.show({ phase: this.options.phase ?? "replaying", vms });
+  }
+
+  /**
+   * Runs every VM to its stop in `cut`, or to its end.
+   * @param cut behind where the VMs stand; VMs that it leaves out stay where they are
+   * @param checksOf recorded states to compare on the way; none: none
+   * @returns what each VM did; {@link checks} has what the comparisons came to
+   * @throws {DivergenceError} the world is of no use then, but to be looked at and closed
+   */
+  async runTo(
+    cut: ClusterCut | undefined,
+    checksOf: (vm: WorldVm) => readonly CheckPoint[] = () => [],
+  ): Promise<VmReplayResult[]> {
+    const moving = new Map<VmNumber, StateChecker>();
+    for (const each of this.#vms) {
+      const { vm } = each;
+      const stop = cut?.stops.get(vm.number);
+      if (cut !== undefined && stop === undefined) continue;
+      if (stop !== undefined && stop.icount <= await this.#icountOf(vm)) continue;
+      const touch = () => this.#agent.touch();
+      const checker = new StateChecker(
+        vm,
+        checksOf(each),
+        touch,
+        stop?.icount,
+        this.options.observer,
+      );
+      moving.set(vm.number, checker);
+      this.#checkers.push([vm.number, checker]);
+    }
+    await Promise.all([...moving.values()].map((checker) => checker.arm()));
+    const staying = new Set(this.#vms.map(({ vm }) => vm.number).filter((vm) => !moving.has(vm)));
+    const running = this.#agent.run(this.options.signal, staying);
+    const checking = Promise.all([...moving].map(async ([vm, checker]) => {
+      if (await checker.run()) this.#agent.stand(vm);
+    }));
+    checking.catch(() => {}); // awaited below, unless the replay fails first
+    const results = await running;
+    await checking;
+    for (const [vm, { receives }] of cut?.stops ?? []) {
+      if (moving.has(vm)) this.#receives.set(vm, receives);
+    }
+    return results;
+  }
+
+  /** The comparisons that have been made of a VM's states. */
+  checks(vm: VmNumber): CheckResult[] {
+    return this.#checkers.flatMap(([number, { results }]) => number === vm ? results : []);
+  }
+
+  /**
+   * Runs to the first cut at or behind Lamport time `time` at which every VM can be stopped and has sent
+   * what was sent before.
+   */
+  async runToTime(
+    time: bigint,
+    checksOf?: (vm: WorldVm) => readonly CheckPoint[],
+  ): Promise<ClusterCut> {
+    const { censuses } = this.recording;
+    for (let at = time;;) {
+      const cut = cutAt(censuses, at);
+      await this.runTo(cut, checksOf);
+      const lacking = [...cut.stops].some(([vm, { sendsMin }]) => this.#agent.sent(vm) < sendsMin);
+      if (!lacking) return cut;
+      // A VM stands just before the instruction that sends: at the next checkpoint it has.
+      const epoch = epochOf(lamportTime(cut.time));
+      if (epoch >= lastEpoch(censuses)) throw new Error(`no cut at Lamport time ${time} or later`);
+      at = epochStart(epoch + 1);
+    }
+  }
+
+  hasEnded(vm: VmNumber): boolean {
+    return this.#agent.hasEnded(vm);
+  }
+
+  async #icountOf(vm: ReplayedQemu): Promise<number> {
+    return this.#agent.hasEnded(vm.number) ? Infinity : await vm.icount();
+  }
+
+  /** Where every VM stands. */
+  async positions(): Promise<Map<VmNumber, VmPosition>> {
+    return new Map(
+      await Promise.all(this.#vms.map(async ({ vm }) =>
+        [vm.number, {
+          icount: await this.#icountOf(vm),
+          receives: this.#receives.get(vm.number) ?? 0,
+          sends: this.#agent.sent(vm.number),
+        }] as const
+      )),
+    );
+  }
+}

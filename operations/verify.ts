@@ -1,0 +1,98 @@
+/**
+ * `clusterrr verify`: replays a recording, once or several times, in one go or in parts at the same time,
+ * and compares all that can be compared.
+ */
+import type {
+  Progress,
+  StateCheck,
+  VerifyOptions,
+  VerifyReport,
+  VerifyRun,
+  VmVerification,
+} from "../lib/cli/ports.ts";
+import { summarizeRuns } from "../lib/cli/verification.ts";
+import { CheckpointIndex } from "./checkpoint_index.ts";
+import { addSnapshots } from "./index.ts";
+import { type OpenRecording, openRecording } from "./open_recording.ts";
+import { replaySlices } from "./parallel_replay.ts";
+import { replayOnce, type ReplayOutcome } from "./replay_outcome.ts";
+import type { WorldOptions } from "./replay_world.ts";
+
+/** Replays `runs` times and compares frames, state at the check points, and consoles. */
+export async function verify(
+  options: VerifyOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<VerifyReport> {
+  const recording = await openRecording(options.directory, progress);
+  const replayWhole = options.parallel === undefined
+    ? (world: WorldOptions, trace?: string) => replayOnce(recording, world, true, trace)
+    : await sliceWise(recording, options.parallel, { progress, signal });
+  const perRun: VerifyRun[] = [];
+  for (let run = 1; run <= options.runs; run++) {
+    const trace = options.trace && options.runs > 1 ? `${options.trace}.${run}` : options.trace;
+    const outcome = await replayWhole({ progress, signal }, trace);
+    const verified = verifyRun(recording, outcome);
+    perRun.push(verified);
+    if (options.runs > 1) {
+      const verdict = verified.ok ? "identical" : "DIFFERENT";
+      progress.note(`run ${run} of ${options.runs}: ${verdict}, ${outcome.replayS.toFixed(1)} s`);
+    }
+  }
+  return summarizeRuns(perRun, recording.incomplete);
+}
+
+/** Replays in parts between snapshots; where there are none, they are taken first. */
+async function sliceWise(
+  recording: OpenRecording,
+  { jobs, every, bytesMax }: NonNullable<VerifyOptions["parallel"]>,
+  options: WorldOptions,
+): Promise<(world: WorldOptions) => Promise<ReplayOutcome>> {
+  const index = CheckpointIndex.open(recording);
+  if (index.checkpoints.length === 0) {
+    options.progress.note("There are no snapshots yet: taking them (clusterrr index).");
+    await addSnapshots(recording, index, { every, bytesMax }, options);
+  }
+  return (world) => replaySlices(recording, index.checkpoints, jobs, world);
+}
+
+function verifyRun(recording: OpenRecording, outcome: ReplayOutcome): VerifyRun {
+  const { recordS } = recording.manifest.timing;
+  const vms = recording.manifest.vms.map(({ name, number }): VmVerification => {
+    const census = recording.censuses.get(number)!;
+    const result = outcome.results.find((vm) => vm.name === name);
+    const made = new Map((outcome.checks.get(name) ?? []).map((check) => [check.at, check]));
+    return {
+      name,
+      frames: { recorded: census.sendTimes.length, matched: result?.framesMatched ?? 0 },
+      checks: census.checks.map(({ icount }): StateCheck => {
+        const check = made.get(icount);
+        return {
+          at: icount,
+          icount: check?.icount ?? false,
+          registers: check?.registers ?? false,
+          ram: check?.ram ?? false,
+        };
+      }),
+      console: outcome.consoleEqual.get(name) ?? false,
+      replayS: result?.replayS ?? outcome.replayS,
+      recordS,
+    };
+  });
+  const { divergence } = outcome;
+  return {
+    ok: divergence === undefined && vms.every((vm) => isIdentical(vm, recording)),
+    replayS: outcome.replayS,
+    recordS,
+    vms,
+    ...(divergence === undefined ? {} : { divergence }),
+  };
+}
+
+function isIdentical(vm: VmVerification, recording: OpenRecording): boolean {
+  const checksEqual = vm.checks.every((check) => check.icount && check.registers && check.ram);
+  if (!vm.console) return false;
+  // Of a recording that was cut off, the last sends and checks may lie behind the last whole block.
+  if (recording.incomplete !== undefined) return true;
+  return checksEqual && vm.frames.matched === vm.frames.recorded;
+}
