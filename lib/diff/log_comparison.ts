@@ -19,30 +19,23 @@
  * 1,024 checks of each side, and a window of 16,384 sends of each VM whose frames have to be looked up.
  */
 import { Buffer } from "node:buffer";
-import {
-  describeCheck,
-  describeEnd,
-  describeEvent,
-  describeReceived,
-  describeSent,
-} from "./describe.ts";
+import { describeCheck, describeReceived, describeSent } from "./describe.ts";
 import { epochStart } from "../clocks/lamport.ts";
 import { History } from "./history.ts";
 import { LogSide, type OpenLog } from "./log_side.ts";
 import type {
   Difference,
-  DifferenceKind,
   Ended,
   Equal,
   EventCodec,
   EventCounter,
-  LoggedEvent,
   Observed,
   Received,
 } from "./observation.ts";
-import { CheckPairs, sameBytes, SendPairs, type SideName } from "./pairs.ts";
+import { CheckPairs, SendPairs, type SideName } from "./pairs.ts";
 import { ReceivedFrames, receivedLength, type ReferencedFrames } from "./received_frames.ts";
 import { later, placeOf, Stamps } from "./stamps.ts";
+import { describeTaken, differenceOf, type Taken } from "./taken.ts";
 
 /** One side's log of the VM. */
 export interface LogInput {
@@ -85,27 +78,10 @@ interface Mark {
   readonly logBytes: number;
 }
 
-/** The next thing of one side that is no run of instructions. */
-type Taken =
-  & {
-    readonly icount: number;
-    /** Whole events that led to it and, if it is one, it itself. */
-    readonly bytes: readonly Uint8Array[];
-  }
-  & (
-    | { readonly thing: "event"; readonly event: LoggedEvent; readonly raw: Uint8Array }
-    | { readonly thing: "receive"; readonly received: Received }
-    | { readonly thing: "end"; readonly end: Ended }
-  );
-
 /** A difference before its place among the stamps is known. */
 type Found = Pick<Difference, "kind" | "what" | "a" | "b"> & {
   readonly lamport: Difference["lamport"];
 };
-
-function kindOf(taken: Taken): string {
-  return taken.thing === "event" ? taken.event.kind : taken.thing.toUpperCase();
-}
 
 export class LogComparison {
   readonly #sides: Record<SideName, LogSide>;
@@ -250,7 +226,7 @@ export class LogComparison {
   *#compareNext(): Generator<void, boolean> {
     const a = yield* this.#take("a");
     const b = yield* this.#take("b");
-    const difference = this.#difference(a, b);
+    const difference = differenceOf(a, b, this.#received);
     if (difference !== undefined) {
       if (this.#sendDiffersFirst()) {
         this.#findSend();
@@ -258,8 +234,8 @@ export class LogComparison {
       }
       this.#found = {
         ...difference,
-        a: this.#describe(a, this.a.frames),
-        b: this.#describe(b, this.b.frames),
+        a: describeTaken(a, this.a.frames),
+        b: describeTaken(b, this.b.frames),
         lamport: { a: this.#lamportOf("a", a), b: this.#lamportOf("b", b) },
       };
       return false;
@@ -307,51 +283,6 @@ export class LogComparison {
       bytes.push(rest);
       offset += rest.length;
       side.pass();
-    }
-  }
-
-  #difference(a: Taken, b: Taken): { kind: DifferenceKind; what: string } | undefined {
-    if (a.thing === "end" && b.thing === "end") {
-      if (a.end.complete === b.end.complete && a.icount === b.icount) return undefined;
-      return { kind: "end", what: "the runs end differently" };
-    }
-    if (a.thing === "end" || b.thing === "end") {
-      const [name, end] = a.thing === "end" ? ["A", a.end] : ["B", (b as { end: Ended }).end];
-      const how = end.complete ? "ends" : "ends early";
-      return { kind: "end", what: `${name} ${how} where ${name === "A" ? "B" : "A"} goes on` };
-    }
-    if (a.icount === b.icount) {
-      if (a.thing === "event" && b.thing === "event") {
-        if (sameBytes(a.raw, b.raw)) return undefined;
-        return {
-          kind: "event",
-          what: a.event.kind === b.event.kind ? `another ${a.event.kind}` : "another event",
-        };
-      }
-      if (a.thing === "receive" && b.thing === "receive") {
-        const how = this.#received.difference(a.received, b.received);
-        if (how === undefined) return undefined;
-        return { kind: "receive", what: `another received frame: ${how}` };
-      }
-    }
-    const kind = a.thing === "receive" || b.thing === "receive" ? "receive" : "event";
-    const [inA, inB] = [kindOf(a), kindOf(b)];
-    if (a.icount === b.icount) return { kind, what: `${inA} in A, ${inB} in B` };
-    const instructions = Math.abs(a.icount - b.icount);
-    const before = (early: string, late: string, side: string) =>
-      `${early} in ${side}, ${instructions} instructions before ` +
-      `${late} in ${side === "A" ? "B" : "A"}`;
-    return { kind, what: a.icount < b.icount ? before(inA, inB, "A") : before(inB, inA, "B") };
-  }
-
-  #describe(taken: Taken, frames: ReferencedFrames): Observed {
-    switch (taken.thing) {
-      case "event":
-        return describeEvent(taken.event, taken.icount);
-      case "receive":
-        return describeReceived(taken.received, frames, taken.icount);
-      case "end":
-        return describeEnd(taken.end, taken.icount);
     }
   }
 
