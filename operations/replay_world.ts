@@ -15,7 +15,6 @@ import { ReplayedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
-import { ReplayWindow } from "../lib/clocks/replay_window.ts";
 import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
 import type { ManifestVm } from "../lib/recording/manifest.ts";
 import { type ClusterCut, cutAt, lastEpoch } from "../lib/roles/cluster_cut.ts";
@@ -25,6 +24,7 @@ import {
   type LogCensus,
   type VmPosition,
 } from "../lib/roles/log_census.ts";
+import { commonWindow } from "../lib/roles/common_window.ts";
 import type { ReplayObserver } from "../lib/roles/replay_observer.ts";
 import { HybridSource } from "../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../lib/roles/replaying_agent.ts";
@@ -63,7 +63,7 @@ export interface WorldStart {
 /** How a world is replayed. */
 export interface WorldOptions {
   readonly start?: WorldStart;
-  /** See {@link ReplayWindow}. Default {@link WINDOW_EPOCHS}; `Infinity`: no window. */
+  /** See {@link commonWindow}. Default {@link WINDOW_EPOCHS}; `Infinity`: no window. */
   readonly windowEpochs?: number;
   readonly progress: Progress;
   readonly signal: AbortSignal;
@@ -166,7 +166,7 @@ export class ReplayWorld {
         "host feature whose behaviour QEMU does not record, or a damaged recording. Replay it " +
         "again; if it diverges at the same place, look at what the guest did there.",
       ...(options.observer === undefined ? {} : { observer: options.observer }),
-      window: new ReplayWindow([...censuses.keys()], windowEpochs, options.start?.epoch),
+      window: commonWindow(censuses, windowEpochs, options.start?.epoch),
     });
     this.#agent.prime();
     const timer = setInterval(() => this.#show(), PROGRESS_EVERY_MS);

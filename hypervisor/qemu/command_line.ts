@@ -62,6 +62,8 @@ export type RunMode =
     readonly waker?: string;
     /** The replay begins in this snapshot instead of at the start of the log. */
     readonly snapshot?: { readonly file: string; readonly tag: string };
+    /** A Unix socket with QEMU's gdbstub. The guest sees nothing of it. */
+    readonly gdb?: string;
   }
   /** QEMU's own record/replay without our capture, for the benchmark. */
   | { readonly kind: "stock-record"; readonly tap: string; readonly rrLog: string }
@@ -109,6 +111,7 @@ export function buildCommandLine(
     ...["-mon", "chardev=qmp,mode=control"],
     ...waker(mode),
     ...vmState(mode),
+    ...gdbstub(mode),
     ...(paused ? ["-S"] : []),
   ];
 }
@@ -190,6 +193,12 @@ function vmState(mode: RunMode): string[] {
   const snapshot = snapshotOf(mode);
   if (snapshot === undefined) return [];
   return ["-drive", `file=${quoted(snapshot.file)},format=qcow2,if=none,id=vmstate`];
+}
+
+function gdbstub(mode: RunMode): string[] {
+  if (mode.kind !== "replay" || mode.gdb === undefined) return [];
+  const backend = `socket,id=gdb0,path=${quoted(mode.gdb)},server=on,wait=off`;
+  return ["-chardev", backend, "-gdb", "chardev:gdb0"];
 }
 
 /** What was typed during a recording comes out of the event log in a replay. */

@@ -104,6 +104,16 @@ Deno.test("a replay that begins in a snapshot names it, and has a drive without 
   assert.deepEqual(valuesOf(resumed, "-device"), valuesOf(bare, "-device"));
 });
 
+Deno.test("a replay that can be debugged has a gdbstub more, and nothing else", () => {
+  const bare = build(REPLAY);
+  const debugged = build({ ...REPLAY, gdb: "/run/a,b/gdb" });
+  assert.deepEqual(debugged.slice(0, bare.length - 1), bare.slice(0, -1));
+  assert.deepEqual(debugged.slice(bare.length - 1), [
+    ...["-chardev", "socket,id=gdb0,path=/run/a,,b/gdb,server=on,wait=off"],
+    ...["-gdb", "chardev:gdb0", "-S"],
+  ]);
+});
+
 Deno.test("the capture stands behind filter-replay, or it is not there", () => {
   for (const mode of [RECORD, REPLAY]) {
     const filters = valuesOf(build(mode), "-object").map((object) => object.split(",")[0]);

@@ -125,16 +125,20 @@ export interface Delivery {
   readonly lamport: bigint;
 }
 
-/** What a received frame turned out to be. */
+/**
+ * What a received frame turned out to be. `certain`: `lamport` is its true time; else the lowest that it
+ * can be, because recorder events were lost.
+ */
 export type Match =
   | {
     readonly kind: "internal";
     readonly source: VmNumber;
     readonly sendNumber: number;
     readonly lamport: bigint;
+    readonly certain: true;
   }
-  | { readonly kind: "external"; readonly lamport: bigint }
-  | { readonly kind: "unmatched"; readonly lamport: bigint };
+  | { readonly kind: "external"; readonly lamport: bigint; readonly certain: boolean }
+  | { readonly kind: "unmatched"; readonly lamport: bigint; readonly certain: false };
 
 /** What is remembered of the frames that the VMs sent, by the recorder's numbers. */
 export interface SentLookup {
@@ -170,6 +174,11 @@ export class Deliveries {
     return this.#queue.length - this.#head;
   }
 
+  /** The time of the oldest delivery that the log has not shown; `undefined` if there is none. */
+  get oldest(): bigint | undefined {
+    return this.#queue[this.#head]?.delivery.lamport;
+  }
+
   /** @param number the recorder's number of this delivery; a gap stands for events that were lost */
   add(delivery: Delivery, number = this.#nextNumber): void {
     this.#queue.push({ delivery, afterLoss: number !== this.#nextNumber });
@@ -198,15 +207,17 @@ export class Deliveries {
       ) {
         // Perhaps a later copy: its time would put the frame into a later epoch than it is of.
         const lamport = this.#goOn(0n);
-        return { kind: source === 0 ? "external" : "unmatched", lamport };
+        return source === 0
+          ? { kind: "external", lamport, certain: false }
+          : { kind: "unmatched", lamport, certain: false };
       }
       const lamport = this.#goOn(delivery.lamport);
-      if (source === 0) return { kind: "external", lamport };
-      return { kind: "internal", source, sendNumber, lamport };
+      if (source === 0) return { kind: "external", lamport, certain: true };
+      return { kind: "internal", source, sendNumber, lamport, certain: true };
     }
     // Its event was lost. The clock went on by at least one; more is not known.
     this.#unsure = true;
-    return { kind: "unmatched", lamport: this.#goOn(0n) };
+    return { kind: "unmatched", lamport: this.#goOn(0n), certain: false };
   }
 
   /** The receiver's clock never stands still, also where some of its times are guesses. */

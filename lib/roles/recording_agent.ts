@@ -135,7 +135,10 @@ class RecordedStream implements LogSink {
     private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
     logBufferBytes: number | undefined,
   ) {
-    this.cuts = new CutPlacer(logBufferBytes === undefined ? {} : { bufferBytes: logBufferBytes });
+    this.cuts = new CutPlacer({
+      oldestDelivery: () => this.deliveries.oldest,
+      ...(logBufferBytes === undefined ? {} : { bufferBytes: logBufferBytes }),
+    });
     this.scanner = recording.scanner(this);
     this.scanner.onWatch = (icount, place) => this.pendingChecks.get(icount)?.(place);
   }
@@ -151,7 +154,7 @@ class RecordedStream implements LogSink {
   frame(header: Uint8Array, payload: Uint8Array, _icount: number): void {
     const match = this.deliveries.match(payload, this.lookup);
     const at = this.scanner.offset - header.length - payload.length;
-    this.#writeCuts(this.cuts.beforeReceive(match.lamport, at));
+    this.#writeCuts(this.cuts.beforeReceive(match.certain ? match.lamport : undefined, at));
     if (match.kind === "internal") {
       this.framesInternal++;
       const number = this.captureNumber(match.source, match.sendNumber);
@@ -173,6 +176,11 @@ class RecordedStream implements LogSink {
       this.#writeCuts(this.cuts.atBoundary(this.scanner.offset));
       rest = rest.subarray(part.length);
     }
+  }
+
+  /** The log has ended as QEMU ends it: what is pending stands at its end. */
+  writeLastCuts(): void {
+    this.#writeCuts(this.cuts.atEnd(this.scanner.offset));
   }
 
   #writeCuts(epochs: readonly number[]): void {
@@ -268,9 +276,7 @@ export class RecordingAgent implements RecorderSink {
     length: number,
     lamport: bigint,
   ): void {
-    const stream = this.#streams.get(vm);
-    stream?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
-    stream?.cuts.delivered(lamport);
+    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
   }
 
   /** Begins an epoch: no later frame is stamped with an earlier time. Epochs rise. */
@@ -387,6 +393,7 @@ export class RecordingAgent implements RecorderSink {
       return;
     }
     stream.ended = stream.scanner.finish() ? "complete" : "cut off";
+    if (stream.ended === "complete") stream.writeLastCuts();
     stream.writeSends(true);
     for (const placed of stream.pendingChecks.values()) placed("unknown");
   }

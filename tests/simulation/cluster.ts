@@ -2,12 +2,12 @@
 import { runReader } from "../../hypervisor/rr_log/runs.ts";
 import { RrLogScanner } from "../../hypervisor/rr_log/scanner.ts";
 import { replayPreamble, syntheticEnd } from "../../hypervisor/rr_log/stream.ts";
-import { ReplayWindow } from "../../lib/clocks/replay_window.ts";
 import type { HybridTotals } from "../../lib/recording/hybrid_log.ts";
 import { HybridLogReader } from "../../lib/recording/hybrid_log_reader.ts";
 import { HybridLogWriter } from "../../lib/recording/hybrid_log_writer.ts";
 import { RecordingAgent } from "../../lib/roles/recording_agent.ts";
 import { coordinateRecording, type RecordingEnd } from "../../lib/roles/recording_coordinator.ts";
+import { commonWindow } from "../../lib/roles/common_window.ts";
 import { countUses, takeCensus } from "../../lib/roles/log_census.ts";
 import { HybridSource } from "../../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../../lib/roles/replaying_agent.ts";
@@ -116,7 +116,7 @@ export async function replayCluster(
       {
         stallMs: STALL_MS,
         likelyCause: "a simulated fault",
-        window: new ReplayWindow(world.vms.map(({ number }) => number), windowEpochs),
+        window: commonWindow(censuses, windowEpochs),
       },
     );
     agent.prime();
