@@ -11,6 +11,7 @@ import { runProgram } from "./lib/cli/program.ts";
 import { processTerminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
 import { clean } from "./operations/clean.ts";
+import { diff } from "./operations/diff.ts";
 import { dump } from "./operations/dump.ts";
 import { index } from "./operations/index.ts";
 import { record } from "./operations/record.ts";
@@ -22,6 +23,7 @@ const operations: Operations = {
   record,
   replay,
   verify,
+  diff,
   index,
   openSession,
   askSession,

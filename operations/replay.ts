@@ -12,7 +12,7 @@ export async function replay(
   const recording = await openRecording(options.directory, progress);
   const { windowEpochs } = options;
   const world = { progress, signal, ...(windowEpochs && { windowEpochs }) };
-  const outcome = await replayOnce(recording, world, false);
+  const outcome = await replayOnce(recording, world, false, options.trace);
   const { divergence } = outcome;
   const vms = outcome.results.map((vm) => ({
     name: vm.name,

@@ -2,6 +2,11 @@
 import { type Divergence, DivergenceError } from "../lib/errors.ts";
 import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import type { CheckResult } from "../lib/roles/state_checker.ts";
+import config from "../deno.json" with { type: "json" };
+import { digestConsole } from "../lib/diff/consoles.ts";
+import { TRACE_FORMAT, TRACE_VERSION } from "../lib/diff/trace.ts";
+import { TraceWriter } from "../lib/diff/trace_writer.ts";
+import type { Manifest } from "../lib/recording/manifest.ts";
 import { consolesEqual } from "./consoles.ts";
 import type { OpenRecording } from "./open_recording.ts";
 import { ReplayWorld, type WorldOptions } from "./replay_world.ts";
@@ -17,13 +22,21 @@ export interface ReplayOutcome {
   readonly queueBytesMax: number;
 }
 
-/** Runs the cluster once from its recording. A divergence is a result, not an error. */
+/**
+ * Runs the cluster once from its recording. A divergence is a result, not an error.
+ * @param tracePath where to write what the replay observed, if anywhere
+ */
 export async function replayOnce(
   recording: OpenRecording,
   options: WorldOptions,
   withChecks: boolean,
+  tracePath?: string,
 ): Promise<ReplayOutcome> {
-  const world = await ReplayWorld.open(recording, options);
+  using trace = tracePath === undefined ? undefined : openTrace(tracePath, recording.manifest);
+  const world = await ReplayWorld.open(recording, {
+    ...options,
+    ...(trace === undefined ? {} : { observer: trace }),
+  });
   try {
     const startedAt = performance.now();
     let divergence: Divergence | undefined;
@@ -36,6 +49,7 @@ export async function replayOnce(
     }
     const replayS = (performance.now() - startedAt) / 1000;
     const cutOff = new Set(results.filter((vm) => vm.cutOff !== undefined).map((vm) => vm.name));
+    if (trace !== undefined) concludeTrace(trace, world, results, divergence);
     const consoleEqual = new Map(world.vms.map(({ recorded, census, console }) => {
       const before = Deno.readTextFileSync(`${recording.directory}/${recorded.console}`);
       const complete = census.complete && !cutOff.has(recorded.name);
@@ -48,4 +62,33 @@ export async function replayOnce(
   } finally {
     await world.close();
   }
+}
+
+function openTrace(path: string, { id, name, vms }: Manifest): TraceWriter {
+  return new TraceWriter(path, {
+    format: TRACE_FORMAT,
+    formatVersion: TRACE_VERSION,
+    recording: { id, name },
+    toolVersion: config.version,
+    vms: vms.map((vm) => ({ number: vm.number, name: vm.name })),
+  });
+}
+
+/** How each VM ended and what it printed. */
+function concludeTrace(
+  trace: TraceWriter,
+  { vms, recording }: ReplayWorld,
+  results: readonly VmReplayResult[],
+  divergence: Divergence | undefined,
+): void {
+  if (divergence !== undefined) trace.diverged(divergence);
+  for (const { name, number, cutOff } of results) {
+    const complete = recording.censuses.get(number)!.complete && cutOff === undefined;
+    trace.ended(name, complete, cutOff ?? (complete ? "complete" : "the recording ends early"));
+  }
+  for (const { recorded, console } of vms) {
+    const digest = digestConsole(console);
+    if (digest !== undefined) trace.printed(recorded.name, digest);
+  }
+  trace.finish();
 }

@@ -26,6 +26,7 @@ import {
   type VmPosition,
 } from "../lib/roles/log_census.ts";
 import { commonWindow } from "../lib/roles/common_window.ts";
+import type { ReplayObserver } from "../lib/roles/replay_observer.ts";
 import { HybridSource } from "../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
@@ -71,6 +72,8 @@ export interface WorldOptions {
   readonly gdb?: ReadonlySet<VmNumber>;
   /** What is being done, for people. Default: "replaying". */
   readonly phase?: string;
+  /** Hears of every sent frame and every check. */
+  readonly observer?: ReplayObserver;
 }
 
 /** One VM of a world. */
@@ -165,6 +168,7 @@ export class ReplayWorld {
       likelyCause: "QEMU binary, images and options are those of the recording: a device or a " +
         "host feature whose behaviour QEMU does not record, or a damaged recording. Replay it " +
         "again; if it diverges at the same place, look at what the guest did there.",
+      ...(options.observer === undefined ? {} : { observer: options.observer }),
       window: commonWindow(censuses, windowEpochs, options.start?.epoch),
     });
     this.#agent.prime();
@@ -262,7 +266,13 @@ export class ReplayWorld {
       if (cut !== undefined && stop === undefined) continue;
       if (stop !== undefined && stop.icount <= await this.#icountOf(vm)) continue;
       const touch = () => this.#agent.touch();
-      const checker = new StateChecker(vm, checksOf(each), touch, stop?.icount);
+      const checker = new StateChecker(
+        vm,
+        checksOf(each),
+        touch,
+        stop?.icount,
+        this.options.observer,
+      );
       moving.set(vm.number, checker);
       this.#checkers.push([vm.number, checker]);
     }

@@ -26,11 +26,12 @@ export async function verify(
 ): Promise<VerifyReport> {
   const recording = await openRecording(options.directory, progress);
   const replayWhole = options.parallel === undefined
-    ? (world: WorldOptions) => replayOnce(recording, world, true)
+    ? (world: WorldOptions, trace?: string) => replayOnce(recording, world, true, trace)
     : await sliceWise(recording, options.parallel, { progress, signal });
   const perRun: VerifyRun[] = [];
   for (let run = 1; run <= options.runs; run++) {
-    const outcome = await replayWhole({ progress, signal });
+    const trace = options.trace && options.runs > 1 ? `${options.trace}.${run}` : options.trace;
+    const outcome = await replayWhole({ progress, signal }, trace);
     const verified = verifyRun(recording, outcome);
     perRun.push(verified);
     if (options.runs > 1) {

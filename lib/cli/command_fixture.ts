@@ -1,6 +1,7 @@
 /** For tests: a terminal in memory, stand-ins for the operations, and a way to run command lines. */
 import { join } from "node:path";
 import { openCatalog } from "../catalog/catalog.ts";
+import type { DiffReport } from "../diff/observation.ts";
 import type {
   DumpItem,
   Operations,
@@ -101,6 +102,18 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
       note("verify", options);
       const run: VerifyRun = { ok: true, replayS: 5, recordS: 12.4, vms: [verification("client")] };
       return Promise.resolve({ ok: true, runs: options.runs, vms: run.vms, perRun: [run] });
+    },
+    diff(options): Promise<DiffReport> {
+      note("diff", options);
+      return Promise.resolve({
+        identical: true,
+        a: { ...options.a, name: "trio", id: "abcdef0123456789" },
+        b: { ...options.b, name: "trio", id: "abcdef0123456789" },
+        vms: [],
+        setup: [],
+        notCompared: [],
+        seconds: 1,
+      });
     },
     openSession(options) {
       note("openSession", options);

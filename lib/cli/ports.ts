@@ -3,6 +3,8 @@
  * them with stand-ins. Option types are what the command line says, report types what `--json` prints
  * (field names included: they are a promise to scripts).
  */
+import type { DiffReport } from "../diff/observation.ts";
+import type { RunPlace } from "../diff/runs.ts";
 import type { Divergence } from "../errors.ts";
 import type { SessionAnswer } from "../session/commands.ts";
 import type { SeekTarget } from "../session/target.ts";
@@ -19,6 +21,8 @@ export interface Operations {
   replay(options: ReplayOptions, progress: Progress, signal: AbortSignal): Promise<ReplayReport>;
   /** Replays `runs` times and compares frames, checks and consoles. */
   verify(options: VerifyOptions, progress: Progress, signal: AbortSignal): Promise<VerifyReport>;
+  /** Compares two runs up to their first difference, VM by VM. An abort throws `InterruptedError`. */
+  diff(options: DiffOptions, progress: Progress, signal: AbortSignal): Promise<DiffReport>;
   /** Replays to a point and stops there. The caller closes the session. */
   openSession(
     options: SessionOptions,
@@ -131,6 +135,8 @@ export interface VmTotals {
 
 export interface ReplayOptions {
   readonly directory: string;
+  /** A file to write what the replay observed to; see `lib/diff/FORMAT.md`. */
+  readonly trace?: string;
   /** How many epochs a VM may be ahead of the slowest; `Infinity`: no bound. */
   readonly windowEpochs?: number;
 }
@@ -247,6 +253,15 @@ export interface VerifyReport {
   readonly perRun: readonly VerifyRun[];
   /** Set where the recording is cut off: what is missing. */
   readonly incomplete?: string;
+}
+
+export interface DiffOptions {
+  readonly a: RunPlace;
+  readonly b: RunPlace;
+  /** Leave out what only QEMU's main loop notices. */
+  readonly guestOnly: boolean;
+  /** How many things before each difference to show. */
+  readonly context: number;
 }
 
 export interface DumpOptions {

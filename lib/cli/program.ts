@@ -12,6 +12,7 @@ import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../erro
 import { SESSION_COMMANDS } from "../session/commands.ts";
 import { add } from "./add.ts";
 import { clean } from "./clean.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { dump } from "./dump.ts";
 import { index } from "./index.ts";
@@ -34,7 +35,7 @@ const HELP_COLUMNS_MIN = 60;
 
 const parser = object({
   invoke: or(
-    group("Record and replay", or(record, replay, verify, index, show, dump)),
+    group("Record and replay", or(record, replay, verify, diff, index, show, dump)),
     group("Recordings", or(ls, tag, add, rm)),
     group(
       "A stopped replay",
@@ -125,6 +126,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "record",
   "replay",
   "verify",
+  "diff",
   "show",
   "index",
   "dump",

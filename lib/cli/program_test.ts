@@ -15,6 +15,7 @@ const COMMANDS = [
   "record",
   "replay",
   "verify",
+  "diff",
   "index",
   "show",
   "dump",

@@ -16,7 +16,7 @@ import {
 import { renderTable } from "./table.ts";
 import { type Paint, paint, printJson, type Terminal } from "./terminal.ts";
 import { runSession } from "./session_prompt.ts";
-import { recordingReference, seekTarget, vmNames, windowLength } from "./values.ts";
+import { recordingReference, seekTarget, traceOption, vmNames, windowLength } from "./values.ts";
 
 export const replay = defineSubcommand({
   name: "replay",
@@ -65,11 +65,15 @@ export const replay = defineSubcommand({
         "How many checkpoints a VM may be ahead of the slowest; `off`: any number. Default 16.",
       ),
     })),
+    trace: traceOption,
     json: jsonFlag(),
   }),
-  run({ reference, to, hold, gdb, windowEpochs, json }, context) {
+  run({ reference, to, hold, gdb, windowEpochs, trace, json }, context) {
     const stops = to !== undefined || gdb !== undefined;
     if (hold && !stops) throw new UsageError("--hold goes with --to or --gdb.");
+    if (stops && trace !== undefined) {
+      throw new UsageError("--trace is for a whole replay, without --to and --gdb.");
+    }
     const window = windowEpochs === undefined ? {} : { windowEpochs };
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
@@ -80,7 +84,12 @@ export const replay = defineSubcommand({
       const report = await withProgress(
         context,
         json,
-        (progress) => context.operations.replay({ directory, ...window }, progress, context.signal),
+        (progress) =>
+          context.operations.replay(
+            { directory, ...window, ...(trace === undefined ? {} : { trace }) },
+            progress,
+            context.signal,
+          ),
       );
       if (json) printJson(context.terminal, report);
       else context.terminal.out(describe(report, paint(context.terminal.outColor)));

@@ -1,7 +1,9 @@
 /** Value parsers of our own for the command line: durations, names and tags, recordings. */
 import { message } from "@optique/core/message";
+import { optional } from "@optique/core/modifiers";
+import { option } from "@optique/core/primitives";
 import type { Suggestion } from "@optique/core/parser";
-import type { ValueParser } from "@optique/core/valueparser";
+import { string, type ValueParser } from "@optique/core/valueparser";
 import { openCatalog } from "../catalog/catalog.ts";
 import { checkLabel } from "../catalog/entry.ts";
 import { defaultCatalogPath, isServer } from "../catalog/store.ts";
@@ -140,6 +142,17 @@ export function recordingReference(): ValueParser<"async", string> {
     },
   };
 }
+
+/** `--trace`, which the commands that replay have. */
+export const traceOption = optional(
+  option("--trace", string({ metavar: "FILE" }), {
+    description: [{
+      type: "text",
+      text:
+        "Write what the replay observed to FILE, for `diff`; of several replays to FILE.1, FILE.2…",
+    }],
+  }),
+);
 
 /** The names in the catalog. Completion must neither fail nor make a catalog where there is none. */
 async function knownNames(): Promise<string[]> {

@@ -4,6 +4,7 @@ import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, flag, option } from "@optique/core/primitives";
 import { integer } from "@optique/core/valueparser";
 import { INDEX_DEFAULTS } from "./index.ts";
+import { UsageError } from "../errors.ts";
 import type { VerifyReport } from "./ports.ts";
 import { formatCount, formatSeconds } from "./quantities.ts";
 import { explainDivergence } from "./replay.ts";
@@ -17,7 +18,7 @@ import {
 } from "./subcommand.ts";
 import { plural, renderTable } from "./table.ts";
 import { type Paint, paint, printJson } from "./terminal.ts";
-import { recordingReference } from "./values.ts";
+import { recordingReference, traceOption } from "./values.ts";
 import { passed } from "./verification.ts";
 
 export const verify = defineSubcommand({
@@ -57,9 +58,13 @@ export const verify = defineSubcommand({
         "With --parallel: how many parts at once. Default: the number of cores.",
       ),
     })),
+    trace: traceOption,
     json: jsonFlag("Print one JSON object, with every run in `perRun`."),
   }),
-  run({ reference, runs, parallel, jobs = navigator.hardwareConcurrency, json }, context) {
+  run({ reference, runs, parallel, jobs = navigator.hardwareConcurrency, trace, json }, context) {
+    if (parallel && trace !== undefined) {
+      throw new UsageError("--trace is for whole replays, without --parallel.");
+    }
     const slices = parallel ? { parallel: { jobs, ...INDEX_DEFAULTS } } : {};
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
@@ -67,7 +72,11 @@ export const verify = defineSubcommand({
         context,
         json,
         (progress) =>
-          context.operations.verify({ directory, runs, ...slices }, progress, context.signal),
+          context.operations.verify(
+            { directory, runs, ...slices, ...(trace === undefined ? {} : { trace }) },
+            progress,
+            context.signal,
+          ),
       );
       if (json) printJson(context.terminal, report);
       else context.terminal.out(describe(report, paint(context.terminal.outColor)));

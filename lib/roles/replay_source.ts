@@ -96,9 +96,9 @@ export class HybridSource implements ReplaySource {
       this.#bytes(header);
       this.#bytes(payload);
     },
-    send: (sendNumber, length, hash, _lamport, head) => {
+    send: (sendNumber, length, hash, lamport, head) => {
       if (sendNumber < (this.#start?.position.sends ?? 0)) return;
-      this.#sends.push({ length, hash: hash.slice(), head: head.slice() });
+      this.#sends.push({ length, hash: hash.slice(), head: head.slice(), lamport });
     },
     check: () => {},
     epoch: (epoch) => {

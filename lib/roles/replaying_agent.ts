@@ -14,6 +14,7 @@ import { DivergenceError } from "../errors.ts";
 import { instructionCount, type VmNumber } from "../units.ts";
 import { hashFrame, storedHash } from "./frame_matcher.ts";
 import { hexDump } from "./hex_dump.ts";
+import type { ReplayObserver } from "./replay_observer.ts";
 import type { ReadinessPort, ReplayedVm, VmEnd } from "./ports.ts";
 import { type PieceSource, ReplayFeed } from "./replay_feed.ts";
 
@@ -24,6 +25,7 @@ export interface RecordedSend {
   readonly hash: Uint8Array;
   /** The frame's first bytes, for reports. */
   readonly head: Uint8Array;
+  readonly lamport: bigint;
 }
 
 /** The regenerated frames of all VMs; `net/retransmit` implements it. */
@@ -78,6 +80,8 @@ export interface ReplayOptions {
   readonly stallMs: number;
   /** Tells why the recording may not fit this host, where that is known. */
   readonly likelyCause: string;
+  /** Hears of every frame that is compared, before the verdict. */
+  readonly observer?: ReplayObserver;
   /** Keeps the VMs together in time; without it each runs as far as it can. */
   readonly window?: ReplayWindowPort;
 }
@@ -351,6 +355,7 @@ export class ReplayingAgent {
       const frame = stream.unchecked[0]!;
       if (recorded === undefined) {
         if (stream.feed.state === "done" && stream.source.complete) {
+          this.#observe(stream, frame, storedHash(hashFrame(frame)), undefined);
           await this.#diverge(stream, {
             sendNumber: stream.matched,
             what: "it sent a frame that the recording does not have",
@@ -361,6 +366,7 @@ export class ReplayingAgent {
         return;
       }
       const hash = storedHash(hashFrame(frame));
+      this.#observe(stream, frame, hash, recorded.lamport);
       if (recorded.length !== frame.length || !equalBytes(recorded.hash, hash)) {
         await this.#diverge(stream, {
           sendNumber: stream.matched,
@@ -373,6 +379,16 @@ export class ReplayingAgent {
       stream.unchecked.shift();
       stream.matched++;
     }
+  }
+
+  #observe(
+    { vm, matched: number, source }: ReplayedStream,
+    frame: Uint8Array,
+    hash: Uint8Array,
+    lamport: bigint | undefined,
+  ): void {
+    const near = source.icountNear;
+    this.options.observer?.sent(vm.name, { number, frame, hash, near, lamport });
   }
 
   /** A VM's process has ended: was that the end of its log? */

@@ -3,6 +3,7 @@
  * at the same instruction, and instruction count, CPU registers and a digest of RAM must be equal.
  */
 import type { CheckPoint } from "../recording/hybrid_log.ts";
+import type { ReplayObserver } from "./replay_observer.ts";
 import type { ReplayedVm } from "./ports.ts";
 
 /** The comparison at one point. */
@@ -29,6 +30,7 @@ export class StateChecker {
     private readonly checks: readonly CheckPoint[],
     private readonly touch: () => void,
     private readonly until = Infinity,
+    private readonly observer?: ReplayObserver,
   ) {}
 
   /** Sets the first break. Before the VM is resumed. */
@@ -53,6 +55,8 @@ export class StateChecker {
       const state = await this.vm.state();
       await this.#breakAt(index + 1);
       const ram = await state.ram;
+      const { icount, registers } = state;
+      this.observer?.checked(this.vm.name, { icount, registers, ramSha256: ram.sha256 });
       this.results.push({
         at: check.icount,
         icount: state.icount === check.icount,
