@@ -35,6 +35,8 @@ export interface VmRun {
   readonly scratch: string;
   readonly console: string;
   readonly overlays: readonly string[];
+  /** Starts from a snapshot: the run's own overlay of its state. */
+  readonly state?: string;
   /** A command prefix that enters the network namespace of the taps. */
   readonly enter: readonly string[];
   readonly signal: AbortSignal;
@@ -55,6 +57,7 @@ function pathsOf(
     qmp: `${base}.qmp`,
     console: run.console,
     overlays: run.overlays,
+    ...(run.state === undefined ? {} : { state: run.state }),
     serialInput: `${base}.tty`,
     log: `${base}.rr`,
     capture: `${base}.cap`,

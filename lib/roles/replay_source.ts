@@ -99,12 +99,14 @@ export class HybridSource implements ReplaySource {
   /**
    * @param preamble what a replay's stream starts with
    * @param ending what closes a log that was cut off, so that its replay ends in order
+   * @param rewrite makes of the log's events what the replay needs
    */
   constructor(
     private readonly blocks: LogBlocks,
     census: LogCensus,
     private readonly preamble: Uint8Array,
     private readonly ending: Uint8Array,
+    private readonly rewrite: (events: Uint8Array) => Uint8Array = (events) => events,
   ) {
     this.sendsTotal = census.sends;
     this.bytesTotal = census.bytes;
@@ -134,7 +136,7 @@ export class HybridSource implements ReplaySource {
   }
 
   readonly #visitor: HybridVisitor = {
-    events: (bytes) => this.#bytes(bytes),
+    events: (bytes) => this.#bytes(this.rewrite(bytes)),
     reference: (header, source, sendNumber) => {
       this.#bytes(header);
       this.#pieces.push({ kind: "frame", source, sendNumber, length: lengthIn(header) });
