@@ -10,13 +10,20 @@ import type { Operations } from "./lib/cli/ports.ts";
 import { runProgram } from "./lib/cli/program.ts";
 import { processTerminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
+import { boot } from "./operations/boot.ts";
 import { clean } from "./operations/clean.ts";
 import { dump } from "./operations/dump.ts";
+import { judge } from "./operations/judge.ts";
 import { record } from "./operations/record.ts";
 import { replay, verify } from "./operations/replay.ts";
+import { listSnapshots, removeSnapshot } from "./operations/snapshots.ts";
 
 const operations: Operations = {
+  boot,
   record,
+  judge,
+  snapshots: listSnapshots,
+  removeSnapshot,
   replay,
   verify,
   dump,

@@ -3,7 +3,7 @@
  * QEMU and the recording on disk. No network is needed: frames come from the VMs themselves.
  */
 import { inspectQemu, type QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
-import { createOverlay } from "../hypervisor/qemu/overlay.ts";
+import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
 import { Readiness } from "../hypervisor/readiness.ts";
@@ -26,12 +26,14 @@ import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { type Manifest, readManifest, vmDirectory } from "../lib/recording/manifest.ts";
 import { verifySegments } from "../lib/recording/recording_directory.ts";
+import type { Snapshot } from "../lib/snapshot/snapshot.ts";
 import { countUses, HybridSource, type LogCensus, takeCensus } from "../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
 import { RetransmissionQueue } from "../net/retransmit/queue.ts";
 import { compareImages } from "./images.ts";
 import { hardwareOf, portableCommandLine } from "./machine.ts";
+import { clockStart, prepareFiles, snapshotOf } from "./start_state.ts";
 
 const PROGRESS_EVERY_MS = 250;
 /** A cluster that does nothing for so long will not do anything any more, even on a busy host. */
@@ -43,6 +45,8 @@ interface OpenRecording {
   readonly manifest: Manifest;
   readonly spec: ClusterSpec;
   readonly qemu: QemuIdentity;
+  /** What it starts from, where that is not power-on. */
+  readonly snapshot: Snapshot | undefined;
   readonly censuses: ReadonlyMap<number, LogCensus>;
   /** What is missing, where it was cut off. */
   readonly incomplete: string | undefined;
@@ -155,6 +159,7 @@ async function openRecording(directory: string, progress: Progress): Promise<Ope
   const spec = manifest.cluster as ClusterSpec;
   const qemu = await inspectQemu(spec.qemu.program);
   await requireSameMachine(manifest, spec, qemu);
+  const snapshot = await snapshotOf(manifest, directory);
   const censuses = new Map(manifest.vms.map((vm) => {
     const reader = openLog(directory, vm);
     try {
@@ -168,7 +173,7 @@ async function openRecording(directory: string, progress: Progress): Promise<Ope
     ? undefined
     : `the log of ${cut.map((vm) => vm.name).join(", ")} ends early` +
       (manifest.message === undefined ? "" : ` (${manifest.message.split("\n")[0]})`);
-  return { directory, manifest, spec, qemu, censuses, incomplete };
+  return { directory, manifest, spec, qemu, snapshot, censuses, incomplete };
 }
 
 function openLog(directory: string, vm: Manifest["vms"][number]): HybridLogReader {
@@ -194,7 +199,8 @@ async function requireSameMachine(
     }
     const machine = spec.vms.find((each) => each.number === vm.number);
     if (machine === undefined) throw new ClusterrrError(`The manifest lacks the VM ${vm.name}.`);
-    const now = portableCommandLine(hardwareOf(spec, machine, manifest.createdAt), qemu).slice(1);
+    const hardware = hardwareOf(spec, machine, clockStart(manifest));
+    const now = portableCommandLine(hardware, qemu, manifest.snapshot !== undefined).slice(1);
     const options = vm.commandLine.slice(1).filter((word, i) => word !== now[i]);
     if (options.length > 0 || now.length !== vm.commandLine.length - 1) {
       differences.push(`other QEMU options for VM ${vm.name}: recorded ${options.join(" ")}`);
@@ -215,7 +221,7 @@ async function replayOnce(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<ReplayOutcome> {
-  const { directory, manifest, spec, qemu, censuses } = recording;
+  const { directory, manifest, spec, qemu, snapshot, censuses } = recording;
   await using cleanup = new AsyncDisposableStack();
   const run = RunDirectory.create(`replay ${directory}`);
   cleanup.defer(() => run.remove());
@@ -225,18 +231,13 @@ async function replayOnce(
 
   const machines = await Promise.all(manifest.vms.map(async (vm) => {
     const machine = spec.vms.find((each) => each.number === vm.number)!;
-    const overlays = await Promise.all(machine.disks.map(async (disk, i) => {
-      const overlay = run.file(`${vm.number}.disk${i}`);
-      await createOverlay(disk.image, disk.format, overlay);
-      return overlay;
-    }));
     const replayed = new ReplayedQemu({
-      hardware: hardwareOf(spec, machine, manifest.createdAt),
+      hardware: hardwareOf(spec, machine, clockStart(manifest)),
       qemu,
       directory: run.path,
       scratch: run.scratch,
       console: run.file(`${vm.number}.console`),
-      overlays,
+      ...await prepareFiles(machine, run, snapshot),
       enter: [],
       signal,
       started: (pid) => run.ownChild(pid),
@@ -246,7 +247,9 @@ async function replayOnce(
     cleanup.defer(() => reader.close());
     const table = tableForVersion(vm.qemu.rrLogVersion);
     const census = censuses.get(vm.number)!;
-    const source = new HybridSource(reader, census, replayPreamble(table), syntheticEnd(table));
+    const start = snapshot === undefined ? undefined : snapshotStart(table);
+    const ending = syntheticEnd(table);
+    const source = new HybridSource(reader, census, replayPreamble(table), ending, start);
     return { vm: replayed, source, census };
   }));
 

@@ -10,6 +10,7 @@ import { withDefault } from "@optique/core/modifiers";
 import { flag } from "@optique/core/primitives";
 import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../errors.ts";
 import { add } from "./add.ts";
+import { boot } from "./boot.ts";
 import { clean } from "./clean.ts";
 import { doctor } from "./doctor.ts";
 import { dump } from "./dump.ts";
@@ -19,6 +20,7 @@ import { replay } from "./replay.ts";
 import { rm } from "./rm.ts";
 import { schema } from "./schema.ts";
 import { show } from "./show.ts";
+import { snapshots } from "./snapshots.ts";
 import { exampleLines, sentence, type Services } from "./subcommand.ts";
 import { tag } from "./tag.ts";
 import { OutputClosed, type Terminal } from "./terminal.ts";
@@ -31,8 +33,8 @@ const HELP_COLUMNS_MIN = 60;
 
 const parser = object({
   invoke: or(
-    group("Record and replay", or(record, replay, verify, show, dump)),
-    group("Recordings", or(ls, tag, add, rm)),
+    group("Record and replay", or(boot, record, replay, verify, show, dump)),
+    group("Recordings", or(ls, tag, add, rm, snapshots)),
     group("This host", or(doctor, clean, schema)),
   ),
   verbose: withDefault(
@@ -103,6 +105,7 @@ function usageText(message: Message, args: readonly string[]): string {
 }
 
 const NAMES: ReadonlySet<string> = new Set([
+  "boot",
   "record",
   "replay",
   "verify",
@@ -112,6 +115,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "tag",
   "add",
   "rm",
+  "snapshots",
   "doctor",
   "clean",
   "schema",

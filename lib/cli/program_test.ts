@@ -12,6 +12,7 @@ import { commandLine, MemoryTerminal, withDirectory } from "./command_fixture.ts
 import { verification } from "./verification_fixture.ts";
 
 const COMMANDS = [
+  "boot",
   "record",
   "replay",
   "verify",
@@ -21,6 +22,7 @@ const COMMANDS = [
   "tag",
   "add",
   "rm",
+  "snapshots",
   "doctor",
   "clean",
   "schema",
