@@ -27,7 +27,6 @@ export const boot = defineSubcommand({
   examples: [
     "boot cluster.yaml --save ready --until 'login:'",
     "boot cluster.yaml --save warm --until READY --after 30s --force",
-    "record --from ready --out run1",
   ],
   parser: object({
     spec: argument(path({ metavar: "SPEC", type: "file" }), {
@@ -54,11 +53,9 @@ export const boot = defineSubcommand({
   }),
   async run({ json, until, afterMs, ...rest }, context) {
     if (until === undefined && afterMs === undefined) {
-      throw new UsageError(
-        "Say when the guests are ready: --until TEXT, --after DURATION, or both.",
-      );
+      throw usage("Say when the guests are ready: --until TEXT, --after DURATION, or both.");
     }
-    if (until === "") throw new UsageError("--until: every console shows an empty text at once");
+    if (until === "") throw usage("--until: every console shows an empty text at once.");
     const wanted = {
       ...rest,
       ...(until === undefined ? {} : { until }),
@@ -74,6 +71,10 @@ export const boot = defineSubcommand({
     return 0;
   },
 });
+
+function usage(message: string): UsageError {
+  return new UsageError(`${message}\nSee: clusterrr boot --help`);
+}
 
 function describe(report: BootReport, terminal: Terminal): string {
   const style = paint(terminal.outColor);

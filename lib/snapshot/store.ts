@@ -109,14 +109,17 @@ export class SnapshotStore {
    * @throws {ClusterrrError} where the name is taken
    */
   finish(run: string, name: string, replace: boolean): string {
-    if (replace && this.has(name)) this.remove(name, run);
     const path = this.#path(name);
+    const removed = join(this.directory, `.removed-${run}`);
+    const replaced = replace && this.has(name);
+    if (replaced) Deno.renameSync(path, removed);
     try {
       Deno.renameSync(join(this.directory, `.partial-${run}`), path); // fails where one is there
     } catch (cause) {
       if (!this.has(name)) throw cause;
       throw nameTaken(name, { cause });
     }
+    if (replaced) Deno.removeSync(removed, { recursive: true });
     return path;
   }
 
