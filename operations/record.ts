@@ -43,6 +43,7 @@ import {
   prepareFiles,
   requireSnapshotFits,
   type StartState,
+  verifySnapshot,
 } from "./start_state.ts";
 import config from "../deno.json" with { type: "json" };
 
@@ -196,7 +197,10 @@ async function recordInto(
   writeManifest(directory, manifest);
 
   progress.show({ phase: "starting the VMs", vms: [] });
-  const starts = await Promise.allSettled(machines.map((machine) => machine.start()));
+  const starts = await Promise.allSettled([
+    ...machines.map((machine) => machine.start()),
+    ...(snapshot === undefined ? [] : [verifySnapshot(snapshot)]), // it takes as long
+  ]);
   const failed = starts.find((start) => start.status === "rejected");
   if (failed !== undefined) {
     for (const log of logs.values()) log.close(false);

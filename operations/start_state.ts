@@ -87,17 +87,25 @@ export async function snapshotOf(
         `${store.directory} nor in ${directory}/snapshot. Copy its directory to one of them.`,
     );
   }
-  for (const file of filesOf(snapshot.manifest)) {
-    const path = `${snapshot.directory}/${file.path}`;
-    const found = await digestOf(path);
-    if (found.sha256 === file.sha256) continue;
-    throw new FormatError(
-      path,
-      0,
-      `the file of snapshot "${name}" is damaged: SHA-256 ${found.sha256}, saved ${file.sha256}`,
-    );
-  }
+  await verifySnapshot(snapshot);
   return snapshot;
+}
+
+/** Checks every file of a snapshot against its digest. @throws {FormatError} naming the damaged one */
+export async function verifySnapshot({ directory, manifest }: Snapshot): Promise<void> {
+  await Promise.all(
+    filesOf(manifest).map(async (file) => {
+      const path = `${directory}/${file.path}`;
+      const found = await digestOf(path);
+      if (found.sha256 === file.sha256) return;
+      throw new FormatError(
+        path,
+        0,
+        `the file of snapshot "${manifest.name}" is damaged: SHA-256 ${found.sha256}, ` +
+          `saved ${file.sha256}`,
+      );
+    }),
+  );
 }
 
 /** The snapshot's part on one VM. @throws {ClusterrrError} where it lacks the VM */

@@ -173,7 +173,7 @@ bed.test("record --from: more than 2^31 instructions after power-on", 240, async
   assert.ok(vms[0]!.instructions > 2 ** 31, `${vms[0]!.instructions} instructions`);
   const directory = bed.path("old");
   await bed.json([
-    ...["record", "--from", "old", "--out", directory, "--for", "3s", "--digest-every", "1s"],
+    ...["record", "--from", "old", "--out", directory, "--for", "8s", "--digest-every", "300ms"],
   ]);
   await expectIdentical(directory, 1);
 });
@@ -275,18 +275,38 @@ bed.test("what does not fit a snapshot is refused by name", 240, async () => {
   await assert.rejects(Deno.stat(bed.path("refused")), Deno.errors.NotFound);
 });
 
-bed.test("another QEMU than the one that saved it is refused", 180, async () => {
-  const program = bed.path("qemu-wrapper");
-  await Deno.writeTextFile(program, '#!/bin/sh\nexec qemu-system-x86_64 "$@"\n', { mode: 0o755 });
-  const spec = await bed.cluster("wrapped", pair("toss"), { profile: { qemu: program } });
-  await bed.json(["boot", spec, "--save", "wrapped", "--after", "300ms"]);
-  await Deno.writeTextFile(program, "# another build\n", { append: true });
-  await expectRefused(
-    ["record", "--from", "wrapped", "--out", bed.path("refused")],
-    /Snapshot "wrapped" does not fit this host/,
-    /another build of QEMU/,
-  );
-});
+/** Changes some bytes of a file in the middle. */
+async function damage(path: string): Promise<void> {
+  await Deno.chmod(path, 0o600);
+  using file = await Deno.open(path, { write: true });
+  await file.seek(1 << 20, Deno.SeekMode.Start);
+  await file.write(new Uint8Array([1, 2, 3, 4]));
+}
+
+bed.test(
+  "a damaged snapshot and another QEMU than the one that saved it are refused",
+  180,
+  async () => {
+    const program = bed.path("qemu-wrapper");
+    await Deno.writeTextFile(program, '#!/bin/sh\nexec qemu-system-x86_64 "$@"\n', { mode: 0o755 });
+    const spec = await bed.cluster("wrapped", pair("toss"), { profile: { qemu: program } });
+    await bed.json(["boot", spec, "--save", "wrapped", "--after", "300ms"]);
+    const refused = bed.path("refused");
+    await damage(`${bed.path("snapshots")}/wrapped/vms/right/state.qcow2`);
+    await expectRefused(
+      ["record", "--from", "wrapped", "--out", refused],
+      "state.qcow2",
+      "damaged",
+    );
+    await assert.rejects(Deno.stat(refused), Deno.errors.NotFound);
+    await Deno.writeTextFile(program, "# another build\n", { append: true });
+    await expectRefused(
+      ["record", "--from", "wrapped", "--out", bed.path("refused")],
+      /Snapshot "wrapped" does not fit this host/,
+      /another build of QEMU/,
+    );
+  },
+);
 
 bed.test(
   "a replay names the snapshot that is missing, and takes a copy beside the log",
@@ -301,11 +321,7 @@ bed.test(
       await expectRefused(["replay", directory], 'snapshot "toss"', snapshot!.sha256, store);
       await run(["cp", "-r", bed.path("away"), `${directory}/snapshot`]);
       assert.equal((await bed.json(["replay", directory])).ok, true);
-      const state = `${directory}/snapshot/vms/left/state.qcow2`;
-      await Deno.chmod(state, 0o600);
-      using file = await Deno.open(state, { write: true });
-      await file.seek(1 << 20, Deno.SeekMode.Start);
-      await file.write(new Uint8Array([1, 2, 3, 4]));
+      await damage(`${directory}/snapshot/vms/left/state.qcow2`);
       await expectRefused(["replay", directory], "state.qcow2", "damaged");
     } finally {
       await run(["mv", bed.path("away"), `${store}/toss`]);

@@ -1,6 +1,9 @@
-# Keeps its CPU busy for ever, and says from time to time how far it has counted.
+# Counts for ever, and takes a rest from time to time to say how far it has come.
 i=0
 while true; do
   i=$((i + 1))
-  [ $((i % 20000)) != 0 ] || echo "COUNT $i"
+  if [ $((i % 20000)) = 0 ]; then
+    echo "COUNT $i"
+    sleep 1
+  fi
 done
