@@ -347,6 +347,20 @@ bed.test("kill -9 during a boot leaves no snapshot, and clean removes the rest",
   assert.equal(hidden().length, 0);
 });
 
+bed.test("Ctrl-C during a boot: status 1, nothing saved, nothing left", 120, async () => {
+  const spec = await bed.cluster("ended", pair("toss"));
+  for (const phase of ["building the network", "booting"]) {
+    const booting = bed.start(["boot", spec, "--save", "ended", "--until", "never printed"]);
+    await booting.said(phase);
+    booting.signal("SIGINT");
+    const { status, stderr } = await booting.ended;
+    assert.equal(status, 1, stderr);
+    assert.doesNotMatch(stderr, /internal error|This is a bug|^\s+at /m);
+    const names = [...Deno.readDirSync(bed.path("snapshots"))].map(({ name }) => name);
+    assert.ok(!names.some((name) => name === "ended" || name.startsWith(".")), `${names}`);
+  }
+});
+
 bed.test("boot: a guest that powers off before, and a text that does not come", 180, async () => {
   const greet = await bed.cluster("greet", [{
     name: "solo",
