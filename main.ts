@@ -10,17 +10,24 @@ import type { Operations } from "./lib/cli/ports.ts";
 import { runProgram } from "./lib/cli/program.ts";
 import { processTerminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
+import { boot } from "./operations/boot.ts";
 import { clean } from "./operations/clean.ts";
 import { diff } from "./operations/diff.ts";
 import { dump } from "./operations/dump.ts";
 import { index } from "./operations/index.ts";
+import { judge } from "./operations/judge.ts";
 import { record } from "./operations/record.ts";
 import { replay } from "./operations/replay.ts";
 import { askSession, openSession } from "./operations/sessions.ts";
+import { listSnapshots, removeSnapshot } from "./operations/snapshots.ts";
 import { verify } from "./operations/verify.ts";
 
 const operations: Operations = {
+  boot,
   record,
+  judge,
+  snapshots: listSnapshots,
+  removeSnapshot,
   replay,
   verify,
   diff,

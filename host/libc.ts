@@ -17,6 +17,7 @@ const symbols = {
   mkfifo: { parameters: ["buffer", "u32"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   setns: { parameters: ["i32", "i32"], result: "i32" },
   signal: { parameters: ["i32", "usize"], result: "usize" },
   epoll_create1: { parameters: ["i32"], result: "i32" },
@@ -52,6 +53,7 @@ export const O_WRONLY = 1;
 export const O_RDWR = 2;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
+const F_SETFD = 2;
 const F_SETPIPE_SZ = 1031;
 const FIONREAD = 0x541bn;
 const SIOCOUTQ = 0x5411n;
@@ -120,6 +122,11 @@ export function openFd(path: string, flags: number): Fd {
 
 export function closeFd(fd: Fd): void {
   libc().close(fd);
+}
+
+/** Lets the processes that are started from now on inherit `fd`, under the same number. */
+export function makeInheritable(fd: Fd): void {
+  if (libc().fcntl(fd, F_SETFD, 0n) < 0) throw new HostError("fcntl F_SETFD", errno(), "");
 }
 
 /** What a non-blocking read or write did: a byte count, or why there is none. */

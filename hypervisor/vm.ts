@@ -37,6 +37,10 @@ export interface VmRun {
   readonly scratch: string;
   readonly console: string;
   readonly overlays: readonly string[];
+  /** Starts from a snapshot: the run's own overlay of its state. */
+  readonly state?: string;
+  /** Whether its disks are those of a snapshot. Default: whether it starts from one. */
+  readonly disksNested?: boolean;
   /** A command prefix that enters the network namespace of the taps. */
   readonly enter: readonly string[];
   readonly signal: AbortSignal;
@@ -63,6 +67,8 @@ function pathsOf(
     qmp: `${base}.qmp`,
     console: run.console,
     overlays: run.overlays,
+    ...(run.state === undefined ? {} : { state: run.state }),
+    disksNested: run.disksNested ?? run.state !== undefined,
     serialInput: `${base}.tty`,
     log: `${base}.rr`,
     capture: `${base}.cap`,

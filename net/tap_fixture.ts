@@ -141,13 +141,21 @@ const socketSymbols = {
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
 } as const;
 
-/** A raw packet socket on device `name` of the namespace `netnsPath`; its frames carry `mark`. */
-export function openPacketSocket(netnsPath: string, name: string, mark = 0): FramePort {
+/**
+ * A raw packet socket on device `name` of the namespace `netnsPath`; its frames carry `mark`, and it
+ * receives those of `ethertype`.
+ */
+export function openPacketSocket(
+  netnsPath: string,
+  name: string,
+  mark = 0,
+  ethertype = TEST_ETHERTYPE,
+): FramePort {
   const sockets = Deno.dlopen("libc.so.6", socketSymbols);
   try {
     return inNetns(netnsPath, () => {
       const ifindex = libc().if_nametoindex(new TextEncoder().encode(name + "\0"));
-      const protocol = (TEST_ETHERTYPE & 0xff) << 8 | TEST_ETHERTYPE >> 8; // network byte order
+      const protocol = (ethertype & 0xff) << 8 | ethertype >> 8; // network byte order
       const fd = libc().socket(AF_PACKET, SOCK_RAW | O_NONBLOCK, protocol);
       const address = new Uint8Array(SOCKADDR_LL_BYTES); // struct sockaddr_ll
       const view = new DataView(address.buffer);

@@ -39,7 +39,12 @@ export interface NetworkPlan {
   readonly run: string;
   readonly vms: readonly { readonly number: VmNumber; readonly name: string }[];
   /** A way out: the host's end of it with its address (`10.77.0.254/24`), and whether to masquerade. */
-  readonly uplink?: { readonly address: string; readonly nat: boolean };
+  readonly uplink?: {
+    readonly address: string;
+    readonly nat: boolean;
+    /** The MAC address of the host's end; default: a random one. */
+    readonly mac?: string;
+  };
 }
 
 /** A network that exists. */
@@ -81,7 +86,8 @@ export async function createNetwork(plan: NetworkPlan): Promise<Network> {
     await addBridge(enter, names.bridge, [...taps.values()]);
     if (uplink !== undefined) {
       const kind = ["type", "veth", "peer", "name", names.uplinkPort, "netns", names.netns];
-      await run(["ip", "link", "add", names.uplink, ...kind]);
+      const mac = uplink.mac === undefined ? [] : ["address", uplink.mac];
+      await run(["ip", "link", "add", names.uplink, ...mac, ...kind]);
       undo.push(() => run(["ip", "link", "delete", names.uplink]));
       await configureUplink(enter, names, uplink.address);
       if (uplink.nat) await enableNat(plan.run, subnetOf(uplink.cidr)); // all or nothing by itself

@@ -21,7 +21,7 @@ const INTERRUPT_AHEAD = 1 << 18;
 
 /** One VM under gdb. */
 export class DebuggedSessionVm implements DebuggedVm {
-  readonly firstIcount = 0;
+  readonly firstIcount: number;
   readonly lastIcount: number;
   readonly #runs: RunEnds;
   #following: Promise<void> | undefined;
@@ -30,6 +30,7 @@ export class DebuggedSessionVm implements DebuggedVm {
   constructor(private readonly session: ReplaySession, readonly name: string) {
     const { recording } = session;
     const vm = vmNamed(recording.manifest, name);
+    this.firstIcount = vm.firstIcount ?? 0;
     const reader = openLog(recording.directory, vm);
     try {
       this.#runs = new RunEnds(reader, runsOf(vm));

@@ -6,7 +6,7 @@ import type { ManifestVm } from "../lib/recording/manifest.ts";
 
 type Image = ManifestVm["images"][number];
 
-interface Digest {
+export interface Digest {
   readonly sha256: string;
   readonly bytes: number;
 }
@@ -14,7 +14,8 @@ interface Digest {
 /** Files that several VMs boot from are read once: by inode, length and time of the last change. */
 const hashed = new Map<string, Promise<Digest>>();
 
-async function digestOf(path: string): Promise<Digest> {
+/** Length and SHA-256 of the file `path`. */
+export async function digestOf(path: string): Promise<Digest> {
   const { dev, ino, size, mtime } = await Deno.stat(path);
   const file = [dev, ino, size, mtime?.getTime()].join(" ");
   let digest = hashed.get(file);
@@ -56,7 +57,9 @@ export async function hashImages(vm: VmSpec): Promise<Image[]> {
  * @returns what differs, a line each
  * @throws {ClusterrrError} naming the image that is missing
  */
-export async function compareImages(vms: readonly ManifestVm[]): Promise<string[]> {
+export async function compareImages(
+  vms: readonly Pick<ManifestVm, "name" | "images">[],
+): Promise<string[]> {
   const differences: string[] = [];
   for (const vm of vms) {
     for (const image of vm.images) {

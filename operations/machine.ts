@@ -28,12 +28,13 @@ export function hardwareOf(spec: ClusterSpec, vm: VmSpec, createdAt: string): Vm
 }
 
 /**
- * The command line a VM is recorded with, the run's own paths replaced by placeholders: what the
+ * The command line a VM is recorded with, from power-on or from a snapshot, the run's own paths replaced by placeholders: what the
  * manifest keeps, and what a replay must still come to.
  */
 export function portableCommandLine(
   hardware: VmHardware,
   qemu: Pick<QemuIdentity, "path" | "version">,
+  fromSnapshot = false,
 ): string[] {
   const base = "{run}";
   return buildCommandLine(
@@ -43,6 +44,7 @@ export function portableCommandLine(
       qmp: `${base}/qmp`,
       console: "{console}",
       overlays: hardware.disks.map((disk) => `${base}/${disk.name}`),
+      ...(fromSnapshot ? { state: `${base}/state` } : {}),
       serialInput: `${base}/tty`,
     },
     { qemu },

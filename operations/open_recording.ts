@@ -16,9 +16,11 @@ import {
 import { verifySegments } from "../lib/recording/recording_directory.ts";
 import { type LogCensus, takeCensus } from "../lib/roles/log_census.ts";
 import type { RunReader } from "../lib/roles/ports.ts";
+import type { Snapshot } from "../lib/snapshot/snapshot.ts";
 import type { VmNumber } from "../lib/units.ts";
 import { compareImages } from "./images.ts";
 import { hardwareOf, portableCommandLine } from "./machine.ts";
+import { clockStart, snapshotOf } from "./start_state.ts";
 
 /** A recording, ready to be replayed here. */
 export interface OpenRecording {
@@ -26,6 +28,8 @@ export interface OpenRecording {
   readonly manifest: Manifest;
   readonly spec: ClusterSpec;
   readonly qemu: QemuIdentity;
+  /** What it starts from, where that is not power-on. */
+  readonly snapshot: Snapshot | undefined;
   readonly censuses: ReadonlyMap<VmNumber, LogCensus>;
   /** What is missing, where it was cut off. */
   readonly incomplete: string | undefined;
@@ -43,6 +47,7 @@ export async function openRecording(directory: string, progress: Progress): Prom
   const spec = manifest.cluster as ClusterSpec;
   const qemu = await inspectQemu(spec.qemu.program);
   await requireSameMachine(manifest, spec, qemu);
+  const snapshot = await snapshotOf(manifest, directory);
   const censuses = new Map(manifest.vms.map((vm) => {
     const reader = openLog(directory, vm);
     try {
@@ -56,7 +61,7 @@ export async function openRecording(directory: string, progress: Progress): Prom
     ? undefined
     : `the log of ${cut.map((vm) => vm.name).join(", ")} ends early` +
       (manifest.message === undefined ? "" : ` (${manifest.message.split("\n")[0]})`);
-  return { directory, manifest, spec, qemu, censuses, incomplete };
+  return { directory, manifest, spec, qemu, snapshot, censuses, incomplete };
 }
 
 /** The VM called `name`. @throws {ClusterrrError} naming those that there are */
@@ -96,7 +101,8 @@ async function requireSameMachine(
     }
     const machine = spec.vms.find((each) => each.number === vm.number);
     if (machine === undefined) throw new ClusterrrError(`The manifest lacks the VM ${vm.name}.`);
-    const now = portableCommandLine(hardwareOf(spec, machine, manifest.createdAt), qemu).slice(1);
+    const hardware = hardwareOf(spec, machine, clockStart(manifest));
+    const now = portableCommandLine(hardware, qemu, manifest.snapshot !== undefined).slice(1);
     const options = vm.commandLine.slice(1).filter((word, i) => word !== now[i]);
     if (options.length > 0 || now.length !== vm.commandLine.length - 1) {
       differences.push(`other QEMU options for VM ${vm.name}: recorded ${options.join(" ")}`);

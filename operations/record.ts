@@ -4,9 +4,9 @@
  */
 import { resolve } from "node:path";
 import { armRecorder } from "../net/bpf/recorder.ts";
+import { sendFrames } from "../net/frame_socket.ts";
 import { createNetwork, type NetworkPlan } from "../net/topology.ts";
 import { inspectQemu } from "../hypervisor/qemu/capabilities.ts";
-import { createOverlay } from "../hypervisor/qemu/overlay.ts";
 import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
 import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
@@ -18,8 +18,6 @@ import type {
   RecordReport,
   VmProgress as ShownProgress,
 } from "../lib/cli/ports.ts";
-import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
-import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import type { HybridTotals } from "../lib/recording/hybrid_log.ts";
 import { HybridLogWriter } from "../lib/recording/hybrid_log_writer.ts";
 import {
@@ -37,6 +35,16 @@ import { totalsOf } from "../lib/cli/totals.ts";
 import { describeHost } from "./host.ts";
 import { hashImages } from "./images.ts";
 import { hardwareOf, portableCommandLine, requireRoot } from "./machine.ts";
+import {
+  clockStart,
+  findStart,
+  firstIcountOf,
+  framesInFlight,
+  prepareFiles,
+  requireSnapshotFits,
+  type StartState,
+  verifySnapshot,
+} from "./start_state.ts";
 import config from "../deno.json" with { type: "json" };
 
 const PROGRESS_EVERY_MS = 250;
@@ -48,20 +56,35 @@ export async function record(
   signal: AbortSignal,
 ): Promise<RecordReport> {
   requireRoot("Recording");
-  const { spec, text } = await loadClusterFile(options.spec);
+  const start = await findStart(options.spec, options.from);
+  const { spec, text, snapshot } = start;
   const qemu = await inspectQemu(spec.qemu.program);
+  if (snapshot !== undefined) await requireSnapshotFits(snapshot, qemu);
   const table = tableForQemu(qemu.version);
   if (!table.verified) {
     progress.note(`QEMU ${qemu.version}: its log format is known from its source only, not tried.`);
   }
   progress.show({ phase: "preparing", vms: [] });
   const createdAt = new Date().toISOString();
+  const startedFrom = snapshot === undefined ? {} : {
+    snapshot: {
+      name: snapshot.manifest.name,
+      sha256: snapshot.sha256,
+      createdAt: snapshot.manifest.createdAt,
+    },
+  };
+  const rtcBase = clockStart({ createdAt, ...startedFrom });
   const vms = await Promise.all(spec.vms.map(async (vm): Promise<ManifestVm> => ({
     number: vm.number,
     name: vm.name,
     qemu: { ...qemu, rrLogVersion: table.version },
     images: await hashImages(vm),
-    commandLine: portableCommandLine(hardwareOf(spec, vm, createdAt), qemu),
+    commandLine: portableCommandLine(
+      hardwareOf(spec, vm, rtcBase),
+      qemu,
+      snapshot !== undefined,
+    ),
+    ...(snapshot === undefined ? {} : { firstIcount: firstIcountOf(snapshot, vm) }),
     console: `vms/${vm.name}/console.log`,
     logComplete: false,
     logClosed: false,
@@ -81,6 +104,7 @@ export async function record(
     state: "recording",
     complete: false,
     host: describeHost(),
+    ...startedFrom,
     cluster: spec,
     vms,
     segments: [],
@@ -91,7 +115,7 @@ export async function record(
   try {
     await Deno.writeTextFile(`${directory}/cluster.yaml`, text);
     const begins = () => begun = true;
-    sealed = await recordInto(directory, manifest, spec, table, options, progress, signal, begins);
+    sealed = await recordInto(directory, manifest, start, table, options, progress, signal, begins);
   } catch (error) {
     // Where it failed before the VMs ran, there is nothing to keep.
     if (!begun) await Deno.remove(directory, { recursive: true });
@@ -122,7 +146,7 @@ function stopIfInterrupted(signal: AbortSignal): void {
 async function recordInto(
   directory: string,
   manifest: Manifest,
-  spec: ClusterSpec,
+  { spec, snapshot }: StartState,
   table: RrLogTable,
   options: RecordOptions,
   progress: Progress,
@@ -132,10 +156,12 @@ async function recordInto(
   await using cleanup = new AsyncDisposableStack();
   const run = RunDirectory.create(`record ${directory}`);
   cleanup.defer(() => run.remove());
+  const { uplink } = spec.network;
+  const uplinkMac = snapshot === undefined ? {} : { mac: snapshot.manifest.uplinkMac };
   const plan: NetworkPlan = {
     run: run.run,
     vms: spec.vms,
-    ...(spec.network.uplink === undefined ? {} : { uplink: spec.network.uplink }),
+    ...(uplink === undefined ? {} : { uplink: { ...uplink, ...uplinkMac } }),
   };
   progress.show({ phase: "building the network", vms: [] });
   const network = await createNetwork(plan);
@@ -146,27 +172,24 @@ async function recordInto(
   const logs = new Map<number, HybridLogWriter>();
   const machines = await Promise.all(spec.vms.map(async (vm) => {
     const vmDir = vmDirectory(directory, vm.name);
-    const logOptions = { vm: vm.number, rrLogVersion: table.version };
+    const firstIcount = firstIcountOf(snapshot, vm);
+    const logOptions = { vm: vm.number, rrLogVersion: table.version, firstIcount };
     logs.set(vm.number, new HybridLogWriter(vmDir, logOptions));
-    const overlays = await Promise.all(vm.disks.map(async (disk, i) => {
-      const overlay = run.file(`${vm.number}.disk${i}`);
-      await createOverlay(disk.image, disk.format, overlay);
-      return overlay;
-    }));
     const machine = new RecordedQemu(
       {
-        hardware: hardwareOf(spec, vm, manifest.createdAt),
+        hardware: hardwareOf(spec, vm, clockStart(manifest)),
         qemu: manifest.vms.find((each) => each.number === vm.number)!.qemu,
         directory: run.path,
         scratch: run.scratch,
         console: `${vmDir}/console.log`,
-        overlays,
+        ...await prepareFiles(vm, run, snapshot),
         enter: network.enter,
         signal,
         started: (pid) => run.ownChild(pid),
       },
       network.tapOf(vm.number),
-      vm.serialInput,
+      // What was typed during the boot is in the snapshot.
+      snapshot === undefined || vm.serialInput === undefined ? vm.serialInput : "",
     );
     cleanup.defer(() => machine.close());
     return machine;
@@ -174,7 +197,10 @@ async function recordInto(
   writeManifest(directory, manifest);
 
   progress.show({ phase: "starting the VMs", vms: [] });
-  const starts = await Promise.allSettled(machines.map((machine) => machine.start()));
+  const starts = await Promise.allSettled([
+    ...machines.map((machine) => machine.start()),
+    ...(snapshot === undefined ? [] : [verifySnapshot(snapshot)]), // it takes as long
+  ]);
   const failed = starts.find((start) => start.status === "rejected");
   if (failed !== undefined) {
     for (const log of logs.values()) log.close(false);
@@ -186,12 +212,21 @@ async function recordInto(
     machines.map((vm) => ({
       vm,
       log: logs.get(vm.number)!,
-      scanner: (sink) => new RrLogScanner(table, sink, `the rr log of VM ${vm.name}`),
+      scanner: (sink) => {
+        const { firstIcount } = manifest.vms.find((each) => each.number === vm.number)!;
+        return new RrLogScanner(table, sink, `the rr log of VM ${vm.name}`, firstIcount);
+      },
     })),
     recorder,
     { checkEveryMs: options.digestEveryMs },
   );
 
+  if (snapshot !== undefined) {
+    // The paused VMs take these before anything that is sent from now on.
+    for (const vm of spec.vms) {
+      sendFrames(network.netns, network.tapOf(vm.number), await framesInFlight(snapshot, vm));
+    }
+  }
   begins();
   const startedAt = performance.now();
   const shown = showProgress(agent, logs, progress);

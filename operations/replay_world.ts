@@ -7,7 +7,7 @@
  *                        │ positions, state, save
  * ```
  */
-import { createOverlay } from "../hypervisor/qemu/overlay.ts";
+import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
 import { Readiness } from "../hypervisor/readiness.ts";
@@ -34,6 +34,7 @@ import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
 import { hardwareOf } from "./machine.ts";
 import { openLog, type OpenRecording, runsOf } from "./open_recording.ts";
+import { clockStart, prepareFiles } from "./start_state.ts";
 
 const PROGRESS_EVERY_MS = 250;
 /** A cluster that does nothing for so long will not do anything any more, even on a busy host. */
@@ -86,6 +87,15 @@ export interface WorldVm {
   readonly consoleBytesBefore: number;
   /** How many disks it has. */
   readonly disks: number;
+}
+
+/** What a VM's run reads and writes. */
+interface RunFiles {
+  readonly overlays: readonly string[];
+  /** The state that the recording starts from. */
+  readonly state?: string;
+  /** The state at a checkpoint. */
+  readonly snapshot?: string;
 }
 
 /** The replayed VMs. The owner calls {@link close}. */
@@ -179,35 +189,33 @@ export class ReplayWorld {
   }
 
   async #makeVm(recorded: ManifestVm, readiness: Readiness) {
-    const { directory, manifest, spec, qemu, censuses } = this.recording;
+    const { directory, manifest, spec, qemu, snapshot, censuses } = this.recording;
     const { number } = recorded;
     const machine = spec.vms.find((each) => each.number === number)!;
     const start = this.options.start?.vms.get(number);
-    const overlays = await Promise.all(machine.disks.map(async (disk, i) => {
-      const overlay = this.#run.file(`${number}.disk${i}`);
-      if (start === undefined) await createOverlay(disk.image, disk.format, overlay);
-      else await Deno.copyFile(start.overlays[i]!, overlay);
-      return overlay;
-    }));
-    let snapshot: string | undefined;
-    if (start !== undefined) {
-      await Deno.copyFile(start.file, snapshot = this.#run.file(`${number}.vmstate`));
-    }
+    const files: RunFiles = start === undefined
+      ? await prepareFiles(machine, this.#run, snapshot)
+      : await this.#copyFiles(number, start);
     const console = this.#run.file(`${number}.console`);
     const vm = new ReplayedQemu(
       {
-        hardware: hardwareOf(spec, machine, manifest.createdAt),
+        hardware: hardwareOf(spec, machine, clockStart(manifest)),
         qemu,
         directory: this.#run.path,
         scratch: this.#run.scratch,
         console,
-        overlays,
+        overlays: files.overlays,
+        ...(files.state && { state: files.state }),
+        disksNested: snapshot !== undefined,
         enter: [],
         signal: this.options.signal,
         started: (pid) => this.#run.ownChild(pid),
       },
       readiness,
-      { gdb: this.options.gdb?.has(number) ?? false, ...(snapshot && { snapshot }) },
+      {
+        gdb: this.options.gdb?.has(number) ?? false,
+        ...(files.snapshot && { snapshot: files.snapshot }),
+      },
     );
     this.#cleanup.defer(() => vm.close());
     const reader = openLog(directory, recorded);
@@ -216,8 +224,27 @@ export class ReplayWorld {
     if (start !== undefined) reader.seek(start.position.icount, start.position.sends);
     const source = this.#makeSource(recorded, reader, census, start);
     const consoleBytesBefore = start?.consoleBytes ?? 0;
-    this.#vms.push({ recorded, census, vm, console, consoleBytesBefore, disks: overlays.length });
+    this.#vms.push({
+      recorded,
+      census,
+      vm,
+      console,
+      consoleBytesBefore,
+      disks: machine.disks.length,
+    });
     return { vm, source, sentBefore: start?.position.sends ?? 0 };
+  }
+
+  /** The files of a run that goes on from a checkpoint: copies, since QEMU writes to them. */
+  async #copyFiles(number: VmNumber, start: VmStart): Promise<RunFiles> {
+    const snapshot = this.#run.file(`${number}.vmstate`);
+    await Deno.copyFile(start.file, snapshot);
+    const overlays = start.overlays.map(async (from, i) => {
+      const overlay = this.#run.file(`${number}.disk${i}`);
+      await Deno.copyFile(from, overlay);
+      return overlay;
+    });
+    return { overlays: await Promise.all(overlays), snapshot };
   }
 
   #makeSource(
@@ -229,7 +256,11 @@ export class ReplayWorld {
     const table = tableForVersion(recorded.qemu.rrLogVersion);
     const word = replayPreamble(table);
     const ending = syntheticEnd(table);
-    if (start === undefined) return new HybridSource(reader, census, { preamble: word, ending });
+    if (start === undefined) {
+      const { snapshot } = this.recording;
+      const rewrite = snapshot && { rewrite: snapshotStart(table) };
+      return new HybridSource(reader, census, { preamble: word, ending, ...rewrite });
+    }
     const preamble = Uint8Array.of(...word, DUMMY_EVENT);
     return new HybridSource(
       reader,

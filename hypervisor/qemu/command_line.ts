@@ -65,6 +65,17 @@ export type RunMode =
     /** A Unix socket with QEMU's gdbstub. The guest sees nothing of it. */
     readonly gdb?: string;
   }
+  /**
+   * A boot for a snapshot. It counts instructions as a recording does, or QEMU could not record what
+   * starts from the snapshot; nothing of its log is kept.
+   */
+  | {
+    readonly kind: "boot";
+    /** An inherited descriptor of the VM's tap. */
+    readonly tapFd: number;
+    /** A Unix socket on which QEMU hands out every frame that it took from the tap. */
+    readonly received: string;
+  }
   /** QEMU's own record/replay without our capture, for the benchmark. */
   | { readonly kind: "stock-record"; readonly tap: string; readonly rrLog: string }
   | { readonly kind: "stock-replay"; readonly rrLog: string };
@@ -77,6 +88,13 @@ export interface VmPaths {
   readonly console: string;
   /** The run's own qcow2 overlay of each disk, in the order of `VmHardware.disks`. */
   readonly overlays: readonly string[];
+  /**
+   * The VM starts from a snapshot: the run's own overlay of the file with its state. `overlays` are
+   * then overlays of the snapshot's disk files. For a boot: the file that the state is saved to.
+   */
+  readonly state?: string;
+  /** Whether the overlays are those of a snapshot's disks. Default: whether there is a `state`. */
+  readonly disksNested?: boolean;
   /** The base of the FIFO pair `BASE.in`, `BASE.out` that a recording with serial input uses. */
   readonly serialInput?: string;
 }
@@ -92,7 +110,7 @@ export function buildCommandLine(
   vm: VmHardware,
   mode: RunMode,
   paths: VmPaths,
-  { qemu, paused = mode.kind === "record" || mode.kind === "replay" }: CommandLineOptions,
+  { qemu, paused = PAUSED.has(mode.kind) }: CommandLineOptions,
 ): string[] {
   return [
     qemu.path,
@@ -104,6 +122,7 @@ export function buildCommandLine(
     ...["-kernel", vm.kernel],
     ...(vm.initrd === undefined ? [] : ["-initrd", vm.initrd]),
     ...["-append", vm.kernelArgs],
+    ...state(mode, paths),
     ...disks(vm, mode, paths),
     ...network(vm, mode, qemu.version),
     ...["-serial", serial(vm, mode, paths)],
@@ -116,9 +135,15 @@ export function buildCommandLine(
   ];
 }
 
+const PAUSED: ReadonlySet<RunMode["kind"]> = new Set(["boot", "record", "replay"]);
+
+/** The name of the snapshot inside the file with a VM's state. */
+export const SNAPSHOT_TAG = "boot";
+
 /** `record`, `replay`, or nothing: what QEMU's `rr=` says. */
 function rrOf(mode: RunMode): "record" | "replay" | undefined {
   switch (mode.kind) {
+    case "boot":
     case "record":
     case "stock-record":
       return "record";
@@ -134,7 +159,8 @@ function icount(vm: VmHardware, mode: RunMode): string {
   const shift = `shift=${vm.icountShift}`;
   if (mode.kind === "plain") return shift;
   const snapshot = snapshotOf(mode) === undefined ? "" : `,rrsnapshot=${snapshotOf(mode)!.tag}`;
-  return `${shift},rr=${rrOf(mode)},rrfile=${quoted(mode.rrLog)}${snapshot}`;
+  const log = mode.kind === "boot" ? "/dev/null" : mode.rrLog;
+  return `${shift},rr=${rrOf(mode)},rrfile=${quoted(log)}${snapshot}`;
 }
 
 /** The block node of a disk's overlay, which snapshots name. */
@@ -142,27 +168,64 @@ export function diskNode(index: number): string {
   return `overlay${index}`;
 }
 
-/** With an event log, `blkreplay` ties the completion of disk requests to instructions. */
+/**
+ * A drive without a device, which no guest sees: QEMU saves a VM's state into it and loads it from
+ * there. It has to be writable even for loading, hence the overlay.
+ */
+function state(mode: RunMode, paths: VmPaths): string[] {
+  if (paths.state === undefined) return [];
+  const drive = "if=none,id=vmstate";
+  if (mode.kind === "boot") return ["-drive", `${drive},format=qcow2,file=${quoted(paths.state)}`];
+  return ["-drive", `${drive},${nested(paths.state)}`, "-loadvm", SNAPSHOT_TAG];
+}
+
+function isNested(mode: RunMode, paths: VmPaths): boolean {
+  return mode.kind !== "boot" && (paths.disksNested ?? paths.state !== undefined);
+}
+
+/**
+ * A qcow2 file with snapshots in it, seen through an overlay that takes the writes: snapshots are no
+ * part of what an ordinary overlay shows of its backing file, but here the file itself is the content.
+ */
+function nested(overlay: string): string {
+  return "driver=qcow2,file.driver=qcow2,file.file.driver=file," +
+    `file.file.filename=${quoted(overlay)}`;
+}
+
+/**
+ * With an event log, `blkreplay` ties the completion of disk requests to instructions. Not so in a
+ * boot: it numbers its requests, and a recording that starts from a snapshot counts anew from 0 where
+ * its replay would go on with the number that was saved (QEMU replay/replay-snapshot.c).
+ */
 function disks(vm: VmHardware, mode: RunMode, paths: VmPaths): string[] {
   if (paths.overlays.length !== vm.disks.length) {
     throw new Error(`VM ${vm.name}: ${vm.disks.length} disks, ${paths.overlays.length} overlays`);
   }
   return paths.overlays.flatMap((overlay, i) => {
-    const node = `id=disk${i},node-name=${diskNode(i)}`;
-    const file = `file=${quoted(overlay)},format=qcow2,if=none,${node}`;
+    const source = isNested(mode, paths) ? nested(overlay) : `file=${quoted(overlay)},format=qcow2`;
+    const file = `${source},if=none,id=disk${i},node-name=${diskNode(i)}`;
     const device = (drive: string) => ["-device", `virtio-blk-pci,drive=${drive}`];
-    if (mode.kind === "plain") return ["-drive", file, ...device(`disk${i}`)];
+    if (mode.kind === "plain" || mode.kind === "boot") {
+      return ["-drive", file, ...device(`disk${i}`)];
+    }
     const replayed = `driver=blkreplay,image=disk${i},if=none,id=disk${i}rr`;
     return ["-drive", file, "-drive", replayed, ...device(`disk${i}rr`)];
   });
 }
 
 function network(vm: VmHardware, mode: RunMode, qemuVersion: string): string[] {
-  const backend = "tap" in mode
+  const backend = mode.kind === "boot"
+    ? `tap,id=n0,fd=${mode.tapFd}`
+    : "tap" in mode
     ? `tap,id=n0,ifname=${mode.tap},script=no,downscript=no,vnet_hdr=off`
     : "hubport,id=n0,hubid=0";
   const device = `${vm.nic},netdev=n0,mac=${vm.mac},romfile=${nicOptions(vm.nic, qemuVersion)}`;
   const args = ["-netdev", backend, "-device", device];
+  if (mode.kind === "boot") {
+    args.push("-chardev", `socket,id=rcv0,path=${quoted(mode.received)},server=on,wait=off`);
+    args.push("-object", "filter-mirror,id=rcv,netdev=n0,queue=tx,outdev=rcv0");
+    return args;
+  }
   if (mode.kind !== "plain") args.push("-object", "filter-replay,id=rr,netdev=n0");
   if ("capture" in mode && mode.capture !== undefined) {
     args.push("-chardev", `socket,id=cap0,path=${quoted(mode.capture)},server=on,wait=off`);

@@ -224,3 +224,38 @@ Deno.test("the real QEMU accepts every mode's command line", async () => {
     }
   });
 });
+
+Deno.test("from a snapshot: recording and replay load the same state, through overlays of whole files", () => {
+  const paths = { ...PATHS, state: "/run/a,b/state" };
+  const record = build(RECORD, VM, paths);
+  const replay = build(REPLAY, VM, paths);
+  const nested = (file: string) =>
+    `driver=qcow2,file.driver=qcow2,file.file.driver=file,file.file.filename=${file}`;
+  for (const argv of [record, replay]) {
+    assert.deepEqual(valuesOf(argv, "-drive"), [
+      `if=none,id=vmstate,${nested("/run/a,,b/state")}`,
+      `${nested("/run/web.root.qcow2")},if=none,id=disk0,node-name=overlay0`,
+      "driver=blkreplay,image=disk0,if=none,id=disk0rr",
+    ]);
+    assert.deepEqual(valuesOf(argv, "-loadvm"), ["boot"]);
+  }
+  assert.equal(record.filter((word, i) => word !== replay[i]).length, 3, "rr, netdev, serial");
+  assert.deepEqual(valuesOf(record, "-device"), valuesOf(build(RECORD), "-device"));
+});
+
+Deno.test("a boot: the machine of the recording, counted, with nothing recorded", () => {
+  const mode: RunMode = { kind: "boot", tapFd: 17, received: "/run/web.rcv" };
+  const argv = build(mode, VM, { ...PATHS, state: "/run/state" });
+  assert.deepEqual(valuesOf(argv, "-icount"), ["shift=3,rr=record,rrfile=/dev/null"]);
+  assert.deepEqual(valuesOf(argv, "-netdev"), ["tap,id=n0,fd=17"]);
+  assert.deepEqual(valuesOf(argv, "-object"), [
+    "filter-mirror,id=rcv,netdev=n0,queue=tx,outdev=rcv0",
+  ]);
+  assert.equal(valuesOf(argv, "-drive")[0], "if=none,id=vmstate,format=qcow2,file=/run/state");
+  assert(!/blkreplay|filter-replay|-loadvm/.test(argv.join(" ")));
+  assert(argv.includes("-S"));
+  // What the guest sees, but for the drive behind its disk.
+  const seen = (line: string[]) =>
+    valuesOf(line, "-device").map((d) => d.replace("disk0rr", "disk0"));
+  assert.deepEqual(seen(argv), seen(build(RECORD)));
+});

@@ -3,6 +3,11 @@ import { run } from "../../host/command.ts";
 
 export type ImageFormat = "qcow2" | "raw";
 
+/** Of a qcow2 file, by default. */
+const CLUSTER_BYTES = 64 << 10;
+/** More than any guest writes in a run; an overlay takes no space for what is not written. */
+const ROOM_BYTES = 2 ** 40;
+
 /**
  * Creates an empty overlay of `image`. Recording and replay each start from a fresh one: the disk's
  * content at the start is part of what a replay repeats.
@@ -14,8 +19,32 @@ export async function createOverlay(
   format: ImageFormat,
   overlay: string,
 ): Promise<void> {
-  await run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", format, overlay], {
-    advice: `Check the disk image ${image} and its format, and that the disk has space.\n` +
+  await create(
+    ["-b", image, "-F", format, overlay],
+    `Check the disk image ${image} and its format`,
+  );
+}
+
+/**
+ * Creates an overlay of the qcow2 file `file` as a whole, with the snapshots in it (`nested` in
+ * `command_line.ts`). What QEMU writes, it appends: the overlay has room for that.
+ * @param file absolute
+ * @throws {HostError}
+ */
+export async function createFileOverlay(file: string, overlay: string): Promise<void> {
+  const { size } = await Deno.stat(file);
+  const bytes = Math.ceil(size / CLUSTER_BYTES) * CLUSTER_BYTES + ROOM_BYTES;
+  await create(["-b", file, "-F", "raw", overlay, `${bytes}`], `Check the snapshot's file ${file}`);
+}
+
+/** Creates an empty file that QEMU can save a VM's state to. @throws {HostError} */
+export async function createStateFile(path: string): Promise<void> {
+  await create([path, "1M"], `Check the directory of ${path}`);
+}
+
+async function create(args: readonly string[], advice: string): Promise<void> {
+  await run(["qemu-img", "create", "-q", "-f", "qcow2", ...args], {
+    advice: `${advice}, and that the disk has space.\n` +
       "qemu-img comes with: apt-get install qemu-utils",
   });
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { run } from "../../host/command.ts";
 import { HostError } from "../../lib/errors.ts";
 import { withDirectory } from "./bare_vm.ts";
-import { createOverlay } from "./overlay.ts";
+import { createFileOverlay, createOverlay, createStateFile } from "./overlay.ts";
 
 Deno.test("an overlay takes the writes, its base none", async () => {
   await withDirectory(async (directory) => {
@@ -38,5 +38,25 @@ Deno.test("a missing image is named", async () => {
         return true;
       },
     );
+  });
+});
+
+Deno.test("an overlay of a whole file shows the snapshots in it, and takes the writes", async () => {
+  await withDirectory(async (directory) => {
+    const file = `${directory}/state.qcow2`;
+    await createStateFile(file);
+    await run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x11 0 64k", file]);
+    await run(["qemu-img", "snapshot", "-c", "boot", file]);
+    const before = await Deno.readFile(file);
+    await createFileOverlay(file, `${directory}/run`);
+    const seen = "driver=qcow2,file.driver=qcow2,file.file.driver=file," +
+      `file.file.filename=${directory}/run`;
+    const list = () => run(["qemu-img", "snapshot", "--image-opts", "-l", seen]);
+    assert.match(await list(), /\bboot\b/);
+    await run(["qemu-io", "--image-opts", "-c", "write -P 0x22 0 64k", seen]);
+    await run(["qemu-img", "snapshot", "--image-opts", "-a", "boot", seen]);
+    const read = await run(["qemu-io", "--image-opts", "-c", "read -P 0x11 0 64k", seen]);
+    assert.doesNotMatch(read, /verification failed/);
+    assert.deepEqual(await Deno.readFile(file), before, "the file itself is never written");
   });
 });

@@ -4,7 +4,7 @@
  * All of them work on a paused VM too. An instruction count is QEMU's `icount`.
  */
 import { z } from "zod";
-import { ProtocolError } from "../../lib/errors.ts";
+import { ProtocolError, QmpError } from "../../lib/errors.ts";
 import { type InstructionCount, instructionCount } from "../../lib/units.ts";
 import type { QmpClient } from "./client.ts";
 
@@ -89,4 +89,20 @@ export async function saveMemory(
     files.push(filename);
   }
   return files;
+}
+
+/**
+ * Saves the paused VM as the snapshot `name`, into the first writable drive and every disk.
+ * @returns false where QEMU cannot just now, since it has work under way that only a running VM ends
+ * @throws {QmpError} where it cannot at all
+ */
+export async function saveSnapshot(
+  qmp: QmpClient,
+  name: string,
+  timeoutMs: number,
+): Promise<boolean> {
+  const said = (await qmp.hmp(`savevm ${name}`, { timeoutMs })).trim();
+  if (said === "") return true;
+  if (/right now/.test(said)) return false;
+  throw new QmpError("savevm", "GenericError", said);
 }

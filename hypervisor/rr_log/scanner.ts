@@ -84,8 +84,14 @@ export class RrLogScanner {
   /** The first of `#watches`, `Infinity` when there is none: one comparison a run. */
   #watchAt = Infinity;
 
-  /** @param name of the log, for errors */
-  constructor(table: RrLogTable, sink: RrLogSink, name: string) {
+  /**
+   * @param name of the log, for errors
+   * @param firstIcount where the log starts: 0 at power-on; of a log that starts from a snapshot, what
+   * QEMU had counted before. All counts that come out are QEMU's own (`query-replay`).
+   */
+  constructor(table: RrLogTable, sink: RrLogSink, name: string, firstIcount = 0) {
+    this.#icount = firstIcount;
+    this.#runStart = firstIcount;
     this.#table = table;
     this.#lengths = lengthsOf(table);
     this.#eventful = eventfulKinds(table);
@@ -93,7 +99,7 @@ export class RrLogScanner {
     this.#name = name;
   }
 
-  /** Instructions executed up to the last whole event. */
+  /** Instructions executed up to the last whole event, those before the log's start among them. */
   get icount(): number {
     return this.#icount;
   }

@@ -371,3 +371,18 @@ function placeIn(events: readonly RrEvent[], icount: number): LogPlace {
   const changing = /^(INTERRUPT|EXCEPTION|ASYNC|SHUTDOWN|CHAR_READ|AUDIO|RANDOM|END)/;
   return there.some(({ name }) => changing.test(name)) ? "eventful" : "quiet";
 }
+
+Deno.test("a log that starts from a snapshot counts on from there", () => {
+  const first = 5_000_000_000;
+  const sink = new Collector();
+  const scanner = new RrLogScanner(table, sink, "test log", first);
+  assert.equal(scanner.icount, first);
+  const places: [number, LogPlace][] = [];
+  scanner.onWatch = (icount, place) => places.push([icount, place]);
+  scanner.watch(first);
+  scanner.watch(first + 3);
+  scanner.push(Uint8Array.of(1, 0, 0, 0, 0, 7)); // INTERRUPT, INSTRUCTION 7
+  assert.equal(scanner.icount, first + 7);
+  assert.equal(sink.spans.at(-1)!.icount, first + 7);
+  assert.deepEqual(places, [[first, "eventful"], [first + 3, "inside"]]);
+});

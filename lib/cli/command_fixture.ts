@@ -3,10 +3,12 @@ import { join } from "node:path";
 import { openCatalog } from "../catalog/catalog.ts";
 import type { DiffReport } from "../diff/observation.ts";
 import type {
+  BootReport,
   DumpItem,
   Operations,
   RecordReport,
   ReplayReport,
+  Verdict,
   VerifyReport,
   VerifyRun,
 } from "./ports.ts";
@@ -68,6 +70,34 @@ const VM_TOTALS = {
 export function standInOperations(calls: Call[], changes: Partial<Operations> = {}): Operations {
   const note = (operation: string, options: unknown) => calls.push([operation, options]);
   return {
+    boot(options): Promise<BootReport> {
+      note("boot", options);
+      return Promise.resolve({
+        name: options.save,
+        directory: `/snapshots/${options.save}`,
+        bytes: 2_000_000,
+        bootS: 7.5,
+        vms: [{ name: "client", instructions: 123, stateBytes: 1_900_000, framesInFlight: 3 }],
+      });
+    },
+    judge(options): Promise<Verdict> {
+      note("judge", options);
+      return Promise.resolve({ failed: true, reason: "VM client printed FAIL" });
+    },
+    snapshots() {
+      note("snapshots", undefined);
+      return Promise.resolve([{
+        name: "ready",
+        directory: "/snapshots/ready",
+        bytes: 2_000_000,
+        sha256: "ab".repeat(32),
+        savedAt: "2026-01-31T12:00:00.000Z",
+        vms: ["client", "server"],
+      }]);
+    },
+    removeSnapshot(name) {
+      note("removeSnapshot", name);
+    },
     record(options): Promise<RecordReport> {
       note("record", options);
       return Promise.resolve({

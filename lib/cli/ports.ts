@@ -9,6 +9,7 @@ import type { Divergence } from "../errors.ts";
 import type { SessionAnswer } from "../session/commands.ts";
 import type { SeekTarget } from "../session/target.ts";
 import type { Manifest } from "../recording/manifest.ts";
+import type { SnapshotEntry } from "../snapshot/store.ts";
 
 /** The work behind the commands that touch VMs or the host. */
 export interface Operations {
@@ -17,6 +18,17 @@ export interface Operations {
    * ends. Throws a `ClusterrrError` where it cannot start or a VM fails.
    */
   record(options: RecordOptions, progress: Progress, signal: AbortSignal): Promise<RecordReport>;
+  /**
+   * Boots a cluster without recording it and saves it as a snapshot. An abort throws
+   * `InterruptedError`; nothing is saved then.
+   */
+  boot(options: BootOptions, progress: Progress, signal: AbortSignal): Promise<BootReport>;
+  /** Looks whether what was recorded is the failure that is sought. */
+  judge(options: JudgeOptions): Promise<Verdict>;
+  /** The snapshots of this host. */
+  snapshots(): Promise<SnapshotEntry[]>;
+  /** Deletes a snapshot. Throws a `ClusterrrError` where there is none of that name. */
+  removeSnapshot(name: string): void;
   /** Replays once and compares every frame. An abort throws `InterruptedError`. */
   replay(options: ReplayOptions, progress: Progress, signal: AbortSignal): Promise<ReplayReport>;
   /** Replays `runs` times and compares frames, checks and consoles. */
@@ -77,9 +89,59 @@ export interface VmProgress {
   readonly fraction?: number;
 }
 
-export interface RecordOptions {
+export interface BootOptions {
   /** The cluster file, as given. */
   readonly spec: string;
+  /** The snapshot's name. */
+  readonly save: string;
+  /** Saves once every console has shown this text. */
+  readonly until?: string;
+  /** Saves after this time; with `until`, this long after the text. */
+  readonly afterMs?: number;
+  /** How long the text may take. */
+  readonly timeoutMs: number;
+  /** Replace a snapshot of that name. */
+  readonly force: boolean;
+}
+
+export interface BootReport {
+  readonly name: string;
+  readonly directory: string;
+  readonly bytes: number;
+  readonly bootS: number;
+  readonly vms: readonly {
+    readonly name: string;
+    readonly instructions: number;
+    readonly stateBytes: number;
+    /** Frames that were on their way to the VM: they reach it when a recording starts. */
+    readonly framesInFlight: number;
+  }[];
+}
+
+/** What makes a recorded run the failure that is sought: any of these. */
+export interface FailureCriteria {
+  /** A shell command that looks at the recording: it failed if this ends with another status than 0. */
+  readonly command?: string;
+  /** A console that says so. */
+  readonly guests: boolean;
+}
+
+export interface JudgeOptions extends FailureCriteria {
+  /** The recording. */
+  readonly directory: string;
+}
+
+export interface Verdict {
+  readonly failed: boolean;
+  /** What says so, one line. */
+  readonly reason: string;
+}
+
+export interface RecordOptions {
+  /** The cluster file, as given; may be left out with `from`. */
+  readonly spec?: string;
+  /** The snapshot that the VMs start from; without it, they are powered on. */
+  readonly from?: string;
   /** The directory to make, as given. */
   readonly out: string;
   /** The recording's name; default: the cluster's. */

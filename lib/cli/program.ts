@@ -11,6 +11,7 @@ import { flag } from "@optique/core/primitives";
 import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../errors.ts";
 import { SESSION_COMMANDS } from "../session/commands.ts";
 import { add } from "./add.ts";
+import { boot } from "./boot.ts";
 import { clean } from "./clean.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -23,6 +24,7 @@ import { rm } from "./rm.ts";
 import { sessionCommand } from "./session_commands.ts";
 import { schema } from "./schema.ts";
 import { show } from "./show.ts";
+import { snapshots } from "./snapshots.ts";
 import { exampleLines, sentence, type Services } from "./subcommand.ts";
 import { tag } from "./tag.ts";
 import { OutputClosed, type Terminal } from "./terminal.ts";
@@ -35,8 +37,8 @@ const HELP_COLUMNS_MIN = 60;
 
 const parser = object({
   invoke: or(
-    group("Record and replay", or(record, replay, verify, diff, index, show, dump)),
-    group("Recordings", or(ls, tag, add, rm)),
+    group("Record and replay", or(boot, record, replay, verify, diff, index, show, dump)),
+    group("Recordings", or(ls, tag, add, rm, snapshots)),
     group(
       "A stopped replay",
       or(
@@ -123,6 +125,7 @@ function usageText(message: Message, args: readonly string[]): string {
 }
 
 const NAMES: ReadonlySet<string> = new Set([
+  "boot",
   "record",
   "replay",
   "verify",
@@ -134,6 +137,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "tag",
   "add",
   "rm",
+  "snapshots",
   "doctor",
   "clean",
   ...Object.keys(SESSION_COMMANDS),

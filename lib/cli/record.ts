@@ -1,19 +1,23 @@
-/** `clusterrr record`: boots a cluster and records it, then adds the recording to the catalog. */
+/** `clusterrr record`: records a cluster from power-on or a snapshot, then adds it to the catalog. */
 import { object } from "@optique/core/constructs";
 import { multiple, optional, withDefault } from "@optique/core/modifiers";
-import { argument, option } from "@optique/core/primitives";
+import { argument, flag, option } from "@optique/core/primitives";
+import { integer, string } from "@optique/core/valueparser";
 import { path } from "@optique/run/valueparser";
-import { messageOf } from "../errors.ts";
+import { messageOf, UsageError } from "../errors.ts";
+import { type FailureHunt, huntFailure, type HuntReport } from "./failure_hunt.ts";
 import type { RecordingEnd, RecordOptions, RecordReport } from "./ports.ts";
 import { formatSeconds } from "./quantities.ts";
 import {
   type Context,
   defineSubcommand,
+  type ExitStatus,
   jsonFlag,
   sentence,
   withCatalog,
   withProgress,
 } from "./subcommand.ts";
+import { plural } from "./table.ts";
 import { paint, printJson } from "./terminal.ts";
 import { totalsTable } from "./totals.ts";
 import { duration, label } from "./values.ts";
@@ -37,16 +41,29 @@ export const record = defineSubcommand({
     "given time is over, or you press Ctrl-C. Each of these is a good end.",
     "The recording is a new directory. It is added to the catalog, so that the other commands find " +
     "it by name as well.",
+    "With --from the VMs start from a snapshot that `clusterrr boot` saved. The recording refers to " +
+    "the snapshot, which a replay needs.",
+    "With --on-failure or --on-guest-failure (or both: either is enough) the recording is kept only if " +
+    "the run failed, and deleted otherwise. CMD is a shell command with the recording's directory in " +
+    "CLUSTERRR_RECORDING and each VM's console in CLUSTERRR_CONSOLE_<VM>; the run failed if it ends " +
+    "with another status than 0. --until-failure repeats that until a run failed: the exit status is " +
+    "then 0, and 1 if none of --max-runs did.",
   ],
   examples: [
     "record examples/trio/cluster.yaml --out trio.clusterrr",
     "record cluster.yaml --out run1 --for 30s --name before-the-fix --tag ci",
     "record cluster.yaml --out run2 --digest-every 0",
+    "record --from ready --out run3 --for 30s",
+    "record --from ready --out failed --until-failure --max-runs 100 --on-guest-failure",
+    "record --from ready --out failed --on-failure '! grep -q ERROR $CLUSTERRR_CONSOLE_WEB'",
   ],
   parser: object({
-    spec: argument(path({ metavar: "SPEC", type: "file" }), {
-      description: sentence("The cluster file (YAML)."),
-    }),
+    spec: optional(argument(path({ metavar: "SPEC", type: "file" }), {
+      description: sentence("The cluster file (YAML). With --from it may be left out."),
+    })),
+    from: optional(option("--from", label("name"), {
+      description: sentence("Start from this snapshot instead of power-on."),
+    })),
     out: option("--out", path({ metavar: "DIR", type: "directory" }), {
       description: sentence("The directory to make for the recording."),
     }),
@@ -70,6 +87,25 @@ export const record = defineSubcommand({
       }),
       EPOCH_MS,
     ),
+    onFailure: optional(option("--on-failure", string({ metavar: "CMD" }), {
+      description: sentence("Keep the recording only if this command says that the run failed."),
+    })),
+    onGuestFailure: withDefault(
+      flag("--on-guest-failure", {
+        description: sentence(
+          "Keep the recording only if a console shows status=N (not 0), a line that begins with " +
+            "FAIL, or a kernel panic.",
+        ),
+      }),
+      false,
+    ),
+    untilFailure: withDefault(
+      flag("--until-failure", { description: sentence("Repeat until a run failed.") }),
+      false,
+    ),
+    maxRuns: optional(option("--max-runs", integer({ metavar: "N", min: 1 }), {
+      description: sentence("With --until-failure: give up after so many runs. Default: never."),
+    })),
     name: optional(option("--name", label("name"), {
       description: sentence("A name for the recording. Default: the cluster's."),
     })),
@@ -79,12 +115,25 @@ export const record = defineSubcommand({
     json: jsonFlag(),
   }),
   async run(options, context) {
-    const { json, tags, forMs, name, ...rest } = options;
+    const { json, tags, spec, from, out, digestEveryMs, epochMs, forMs, name } = options;
+    if (spec === undefined && from === undefined) {
+      throw usage("Say what to record: a cluster file (SPEC), a snapshot (--from NAME), or both.");
+    }
+    const hunt = huntOf(options);
     const wanted: RecordOptions = {
-      ...rest,
+      out,
+      digestEveryMs,
+      epochMs,
+      ...(spec === undefined ? {} : { spec }),
+      ...(from === undefined ? {} : { from }),
       ...(forMs === undefined ? {} : { forMs }),
       ...(name === undefined ? {} : { name }),
     };
+    if (hunt !== undefined) {
+      const found = await huntFailure(wanted, hunt, context, json);
+      if (found.recording !== null) await addToCatalog(context, found.recording, tags);
+      return reportHunt(found, options.untilFailure, json, context);
+    }
     const report = await withProgress(
       context,
       json,
@@ -93,13 +142,60 @@ export const record = defineSubcommand({
     await addToCatalog(context, report, tags);
     if (json) printJson(context.terminal, report);
     else context.terminal.out(describe(report, context));
-    if (report.endedBy !== "failure") return 0;
-    context.terminal.err(
-      `clusterrr: the recording failed: ${report.message ?? "no reason given"}\n`,
-    );
-    return 1;
+    return statusOf(report, context);
   },
 });
+
+function statusOf(report: RecordReport, { terminal }: Context): ExitStatus {
+  if (report.endedBy !== "failure") return 0;
+  terminal.err(`clusterrr: the recording failed: ${report.message ?? "no reason given"}\n`);
+  return 1;
+}
+
+function usage(message: string): UsageError {
+  return new UsageError(`${message}\nSee: clusterrr record --help`);
+}
+
+/** What the flags say of a failure that is sought; `undefined` where none is. */
+function huntOf(options: {
+  readonly onFailure: string | undefined;
+  readonly onGuestFailure: boolean;
+  readonly untilFailure: boolean;
+  readonly maxRuns: number | undefined;
+}): FailureHunt | undefined {
+  const { onFailure, onGuestFailure, untilFailure, maxRuns } = options;
+  if (maxRuns !== undefined && !untilFailure) throw usage("--max-runs needs --until-failure");
+  if (onFailure === undefined && !onGuestFailure) {
+    if (!untilFailure) return undefined;
+    throw usage("--until-failure: say what a failure is, with --on-failure or --on-guest-failure");
+  }
+  return {
+    criteria: {
+      guests: onGuestFailure,
+      ...(onFailure === undefined ? {} : { command: onFailure }),
+    },
+    runsMax: untilFailure ? maxRuns ?? Infinity : 1,
+  };
+}
+
+/** With `--until-failure`, not to find one is a failure. */
+function reportHunt(
+  report: HuntReport,
+  untilFailure: boolean,
+  json: boolean,
+  context: Context,
+): ExitStatus {
+  const { recording, runs } = report;
+  if (json) printJson(context.terminal, report);
+  else if (recording !== null) context.terminal.out(describe(recording, context));
+  else if (!untilFailure) context.terminal.out("The run passed; its recording was deleted.\n");
+  if (recording !== null) return statusOf(recording, context);
+  if (!untilFailure) return 0;
+  context.terminal.err(
+    `clusterrr: none of ${plural(runs.length, "run")} failed; nothing is kept\n`,
+  );
+  return 1;
+}
 
 /** A catalog that cannot be written must not turn a good recording into a failure. */
 async function addToCatalog(

@@ -211,3 +211,12 @@ Deno.test("wrong arguments throw at once", () =>
     assert.throws(() => writer.reference(header.subarray(1), 1, 0, 0n), /header of 9 bytes/);
     writer.close(false);
   }));
+
+Deno.test("a log that starts from a snapshot: its first block starts at that count", () =>
+  inTempDir((dir) => {
+    const firstIcount = 5_000_000_000;
+    const writer = new HybridLogWriter(`${dir}/vms/web`, { ...OPTIONS, firstIcount });
+    writer.events(new Uint8Array(3), 0, 3, firstIcount + 9);
+    assert.equal(writer.close(true).icount, firstIcount + 9);
+    assert.equal(blocksOf(`${dir}/vms/web`)[0]!.firstIcount, firstIcount);
+  }));

@@ -29,6 +29,8 @@ export interface HybridLogOptions {
   readonly vm: VmNumber;
   /** The rr log's version word. */
   readonly rrLogVersion: number;
+  /** The instruction count at which the log starts: more than 0 after a start from a snapshot. */
+  readonly firstIcount?: number;
   /** zstd's. Default {@link COMPRESSION_LEVEL}. */
   readonly compressionLevel?: number;
   /** A block is written when its columns reach this. Default 512 KiB. */
@@ -82,6 +84,7 @@ export class HybridLogWriter {
     this.#dir = dir;
     this.#options = options;
     this.#encoder = new BlockEncoder(options.compressionLevel ?? COMPRESSION_LEVEL);
+    this.#written.icount = this.#counts.icount = options.firstIcount ?? 0;
     this.#blockBytes = options.blockBytes ?? BLOCK_BYTES;
     this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
     Deno.mkdirSync(dir, { recursive: true });

@@ -11,11 +11,11 @@ export const MANIFEST_VERSION = 2;
 const MANIFEST_FILE = "manifest.json";
 
 const count = z.int().nonnegative();
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected 64 hex digits");
+export const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "expected 64 hex digits");
 /** Also a directory name: nothing that leads elsewhere. */
 const vmName = z.string().regex(/^[a-z][a-z0-9-]{0,30}$/, "not a VM name");
 
-const vmSchema = z.object({
+export const vmSchema = z.object({
   /** From 1, in the order of the cluster file. */
   number: z.int().positive(),
   name: vmName,
@@ -35,6 +35,8 @@ const vmSchema = z.object({
   })),
   /** QEMU's, of the recording. */
   commandLine: z.array(z.string()),
+  /** The instruction count at which the recording starts; without it, 0. */
+  firstIcount: count.optional(),
   /** What the serial console printed; relative to the recording's directory. */
   console: z.string(),
   /** The rr log was recorded to its end. */
@@ -73,6 +75,14 @@ export const manifestSchema = z.object({
   /** Every VM's log was recorded to its end. */
   complete: z.boolean(),
   host: z.object({ kernel: z.string(), cpu: z.string(), cores: count }),
+  /** What the VMs started from, where that was not power-on. */
+  snapshot: z.object({
+    name: z.string(),
+    /** Of the snapshot's manifest, which has the digests of all its files. */
+    sha256,
+    /** When its boot began, which the guests' clocks started at. */
+    createdAt: z.iso.datetime(),
+  }).optional(),
   /** The resolved cluster file; its owner checks it. */
   cluster: z.unknown(),
   vms: z.array(vmSchema),

@@ -21,6 +21,8 @@ export interface StreamFrame {
   readonly preamble: Uint8Array;
   /** What closes a log that was cut off, so that its replay ends in order. */
   readonly ending: Uint8Array;
+  /** Makes of the log's events what a replay from its start needs; without it they are fed as they are. */
+  readonly rewrite?: (events: Uint8Array) => Uint8Array;
 }
 
 /** Where a source begins that does not begin at the start, and what finds the place. */
@@ -108,6 +110,7 @@ export class HybridSource implements ReplaySource {
   };
 
   #events(bytes: Uint8Array): void {
+    if (this.#start === undefined) return this.#bytes(this.frame.rewrite?.(bytes) ?? bytes);
     const from = this.#skipping === undefined ? 0 : this.#skip(bytes, this.#skipping);
     if (from < bytes.length) this.#bytes(bytes.subarray(from));
   }
