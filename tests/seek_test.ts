@@ -1,0 +1,219 @@
+/**
+ * A replay that is stopped, looked at and moved, on real QEMU: from the start, from snapshots, forward,
+ * backward, under gdb. Wherever a point is reached from, the cluster is in the same state there.
+ */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { run } from "../host/command.ts";
+import type { SessionState } from "../lib/session/session.ts";
+import { copyDirectory, once, testBed, type TestVm, type Tool } from "./end_to_end_fixture.ts";
+
+const bed = testBed();
+const GDB_WITHIN_S = 180;
+const MIB = 2 ** 20;
+/** Checkpoints at which the guests have talked for a while, also on a busy machine. */
+const EARLY = 44;
+const LATE = 52;
+const LATE_TIME = "13s";
+
+const TRIO: readonly TestVm[] = [
+  { name: "left", role: "chatter", host: 1, peers: [2] },
+  { name: "mid", role: "chatter", host: 2, peers: [3] },
+  { name: "right", role: "chatter", host: 3, peers: [1] },
+];
+
+/** Three guests that ping each other in a ring, until their time is over. */
+const recording = once(async () => {
+  const directory = bed.path("ring");
+  const spec = await bed.cluster("ring", TRIO);
+  await bed.json(["record", spec, "--out", directory, "--for", "15s", "--digest-every", "2s"]);
+  return directory;
+});
+
+/** The same with snapshots. */
+const indexed = once(async () => {
+  const directory = await copyDirectory(await recording(), bed.path("indexed"));
+  const report = await bed.json(["index", directory, "--every", "8"]);
+  return { directory, report };
+});
+
+/** A stopped replay, driven from other processes. */
+class Session {
+  private constructor(readonly tool: Tool, readonly name: string) {}
+
+  static async open(directory: string, args: readonly string[]): Promise<Session> {
+    const tool = bed.start(["replay", directory, ...args, "--hold"]);
+    await tool.said("This replay is ");
+    return new Session(tool, /This replay is (\w+)\./.exec(tool.stderr)![1]!);
+  }
+
+  // deno-lint-ignore no-explicit-any -- tests look at single fields of what scripts get
+  ask(...words: string[]): Promise<any> {
+    return bed.json([...words, "--session", this.name]);
+  }
+
+  seek(point: string | number): Promise<SessionState> {
+    return this.ask("seek", `${point}`);
+  }
+
+  /** Everything that makes up the state of the cluster. */
+  async digest(): Promise<unknown> {
+    const { vms, inFlight }: SessionState = await this.ask("state");
+    const file = bed.path(`ram-${this.name}`);
+    const states = [];
+    for (const { lamport: _, ...vm } of vms) {
+      await this.ask("pmemsave", vm.name, "0", `${128 * MIB}`, file);
+      const ram = createHash("sha256").update(await Deno.readFile(file)).digest("hex");
+      states.push({ ...vm, ram });
+    }
+    await Deno.remove(file);
+    return { states, inFlight };
+  }
+
+  async quit(): Promise<void> {
+    await this.ask("quit");
+    assert.equal((await this.tool.ended).status, 0, this.tool.stderr);
+  }
+}
+
+bed.test("stop: every VM at one checkpoint, and what is there", 180, async () => {
+  const directory = await recording();
+  const session = await Session.open(directory, ["--to", `${LATE}`]);
+  const state: SessionState = await session.ask("state");
+  assert.deepEqual(state.vms.map(({ name }) => name), ["left", "mid", "right"]);
+  assert.ok(state.checkpoint >= LATE && state.checkpoint <= state.lastCheckpoint);
+  for (const vm of state.vms) {
+    assert.ok(vm.icount > 100_000_000 && vm.sent > 3 && vm.received > 3, JSON.stringify(vm));
+    assert.match(vm.registers!, /\bRIP=ffffffff[0-9a-f]{8}\b|\bRIP=0000/);
+  }
+  assert.match((await session.ask("console", "mid")).console, /GUEST role=chatter/);
+  assert.match((await session.ask("x", "left", "/2xg", "$sp")).text, /^[0-9a-f]{16}: 0x/);
+  assert.match((await session.ask("info", "left", "registers")).text, /RIP=/);
+
+  const refused: [string[], RegExp][] = [
+    [["seek", "99999"], /checkpoints 1 to \d+; there is no 99999/],
+    [["seek", "99h"], /The recording is \d+\.\d s long/],
+    [["seek", "5@nobody"], /no VM nobody. It has: left, mid, right/],
+    [["seek", "999999999999@left"], /executes the instructions 1 to/],
+    [["seek", "soon"], /is no point of a recording/],
+    [["console", "nobody"], /no VM nobody/],
+  ];
+  for (const [words, message] of refused) {
+    const { status, stderr } = await bed.run([...words, "--session", session.name]);
+    assert.equal(status, 1, words.join(" "));
+    assert.match(stderr, message);
+  }
+  assert.deepEqual(await session.ask("state"), state, "nothing has moved");
+  await session.quit();
+});
+
+bed.test("seek: forward, backward and from snapshots, always the same states", 400, async () => {
+  const fromStart = await Session.open(await recording(), ["--to", `${EARLY}`]);
+  const early = await fromStart.digest();
+  await fromStart.seek(LATE_TIME);
+  const late = await fromStart.digest();
+  assert.notDeepEqual(late, early);
+  await fromStart.seek(EARLY);
+  assert.deepEqual(await fromStart.digest(), early, "backward, from the start");
+
+  const { directory, report } = await indexed();
+  assert.ok(report.checkpoints.length >= 3 && report.bytes > 50 * MIB, JSON.stringify(report));
+  const fromSnapshots = await Session.open(directory, ["--to", `${LATE}`, "--window", "1"]);
+  assert.deepEqual(await fromSnapshots.digest(), late, "from a snapshot");
+  await fromSnapshots.seek(EARLY);
+  assert.deepEqual(await fromSnapshots.digest(), early, "backward, from another one");
+
+  // An instruction of one VM: it stands there exactly, whichever way it came.
+  const { vms } = await fromSnapshots.seek(EARLY + 3);
+  const { name, icount } = vms[1]!;
+  const there = await fromSnapshots.seek(`${icount + 1000}@${name}`);
+  assert.equal(there.vms[1]!.icount, icount + 1000);
+  const again = await fromStart.seek(`${icount + 1000}@${name}`);
+  assert.deepEqual(again.vms[1], there.vms[1]);
+
+  for (const session of [fromStart, fromSnapshots]) {
+    const end = await session.ask("continue");
+    assert.equal(end.ok, true, JSON.stringify(end));
+    assert.equal((await session.tool.ended).status, 0);
+  }
+});
+
+bed.test("verify --parallel: the parts meet, and one that does not is found", 300, async () => {
+  const { directory } = await indexed();
+  const serial = await bed.json(["verify", directory]);
+  const parallel = await bed.json(["verify", directory, "--parallel", "--jobs", "2"]);
+  assert.equal(parallel.ok, true, JSON.stringify(parallel));
+  const equalParts = ({ vms }: typeof serial) =>
+    vms.map(({ replayS: _, ...vm }: { replayS: number }) => vm);
+  assert.deepEqual(equalParts(parallel), equalParts(serial));
+
+  const [epoch] = [...Deno.readDirSync(`${directory}/index`)].map(({ name }) => name).sort();
+  const path = `${directory}/index/${epoch}/checkpoint.json`;
+  const content = JSON.parse(await Deno.readTextFile(path));
+  content.vms[2].state.ramSha256 = "0".repeat(64);
+  await Deno.writeTextFile(path, JSON.stringify(content));
+  const { status, stderr } = await bed.run(["verify", directory, "--parallel"]);
+  assert.equal(status, 1);
+  assert.match(stderr, /VM right, instruction \d+: its state at checkpoint \d+ is not that/);
+
+  await Deno.remove(`${directory}/index`, { recursive: true });
+  assert.equal((await bed.json(["verify", directory])).ok, true, "it was only a cache");
+});
+
+bed.test("index: thinned out above its size, and taken anew", 200, async () => {
+  const directory = await copyDirectory(await recording(), bed.path("thin"));
+  const report = await bed.json(["index", directory, "--every", "10", "--max-size", "600M"]);
+  assert.ok(report.taken > report.checkpoints.length, JSON.stringify(report));
+  assert.ok(report.bytes <= 600 * MIB);
+  const entries = [...Deno.readDirSync(`${directory}/index`)].map(({ name }) => name);
+  assert.deepEqual(
+    entries.sort(),
+    report.checkpoints.map(({ epoch }: { epoch: number }) => `${epoch}`.padStart(6, "0")),
+  );
+});
+
+/** Runs gdb on a VM of a session and returns what it said. */
+async function gdb(session: Session, vm: string, commands: readonly string[]): Promise<string> {
+  const address = new RegExp(`Debug ${vm}: .*remote ([0-9.:]+)"`).exec(session.tool.stderr)![1];
+  const all = ["set confirm off", "set width 0", `target remote ${address}`, ...commands];
+  const script = bed.path(`${session.name}.gdb`);
+  await Deno.writeTextFile(script, all.join("\n"));
+  // What `monitor` says goes to standard error.
+  const command = `timeout ${GDB_WITHIN_S} gdb -batch -nx -x ${script} 2>&1`;
+  return await run(["sh", "-c", command], { timeoutMs: (GDB_WITHIN_S + 10) * 1000 });
+}
+
+const counts = (said: string) =>
+  [...said.matchAll(/instruction (\d+) of/g)].map(([, count]) => Number(count));
+
+bed.test(
+  "gdb: a breakpoint stops the whole cluster; backward it stops at the same places",
+  400,
+  async () => {
+    const { directory } = await indexed();
+    const session = await Session.open(directory, ["--to", `${EARLY + 3}`, "--gdb", "left,right"]);
+    const { vms } = await session.ask("state") as SessionState;
+    const rip = /\bRIP=(\w+)/.exec(vms[0]!.registers!)![1];
+    const said = await gdb(session, "left", [
+      `hbreak *0x${rip}`,
+      ...["continue", "monitor icount", "continue", "monitor icount", "continue", "monitor icount"],
+      ...["reverse-continue", "monitor icount", "reverse-continue", "monitor icount"],
+      ...["stepi", "monitor icount", "reverse-stepi", "monitor icount"],
+    ]);
+    const [first, second, third, back, backTwice, stepped, steppedBack] = counts(said);
+    assert.ok(first! < second! && second! < third!, said);
+    assert.deepEqual([back, backTwice, steppedBack], [second, first, first], said);
+    assert.ok(stepped! >= first! && stepped! <= first! + 2, said);
+    const state: SessionState = await session.ask("state");
+    assert.equal(state.vms[0]!.icount, first, "the session stands where gdb left it");
+
+    // Far: dozens of received frames, for each of which another VM has to move.
+    const far = await gdb(session, "right", ["continue", "monitor icount"]);
+    assert.match(far, /No more reverse-execution history/);
+    const end: SessionState = await session.ask("state");
+    assert.ok(end.vms[2]!.received > vms[2]!.received + 5, far);
+    await session.seek(EARLY + 3);
+    assert.deepEqual((await session.ask("state")).vms, vms);
+    await session.quit();
+  },
+);
