@@ -5,7 +5,7 @@
 import { registers, saveMemory } from "../hypervisor/qmp/commands.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
-import { ClusterrrError } from "../lib/errors.ts";
+import { ClusterrrError, DivergenceError, QmpError } from "../lib/errors.ts";
 import { countBelow } from "../lib/bytes/growing_array.ts";
 import {
   type ClusterCut,
@@ -165,10 +165,18 @@ export class ReplaySession implements SessionPort {
   async bringTo(target: SeekTarget): Promise<void> {
     this.#requireStanding();
     try {
-      if (target.kind === "instruction") await this.#goToInstruction(target.vm, target.icount);
-      else {await this.#goToEpoch(
-          target.kind === "checkpoint" ? target.epoch : this.#epochAt(target.ms),
-        );}
+      switch (target.kind) {
+        case "instruction":
+          return await this.#goToInstruction(target.vm, target.icount);
+        case "checkpoint":
+          return await this.#goToEpoch(target.epoch);
+        case "time":
+          return await this.#goToEpoch(this.#epochAt(target.ms));
+      }
+    } catch (error) {
+      // VMs that went wrong may not even answer: the next seek begins with new ones.
+      if (error instanceof DivergenceError || error instanceof QmpError) await this.close();
+      throw error;
     } finally {
       this.progress.clear();
     }

@@ -25,12 +25,13 @@ export const snapshots = defineSubcommand({
       }),
       { brief: sentence("Delete a snapshot.") },
     )),
-    json: jsonFlag("Print a JSON array."),
+    json: jsonFlag(),
   }),
   async run({ remove, json }, { operations, terminal }) {
     if (remove !== undefined) {
       operations.removeSnapshot(remove.name);
-      terminal.out(`Deleted snapshot ${remove.name}.\n`);
+      if (json) printJson(terminal, { deleted: remove.name });
+      else terminal.out(`Deleted snapshot ${remove.name}.\n`);
       return 0;
     }
     const entries = await operations.snapshots();

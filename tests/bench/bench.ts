@@ -16,6 +16,8 @@ import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../../l
 import { describeHost } from "../../operations/host.ts";
 import { requireRoot } from "../../operations/machine.ts";
 import { measure, type Plan, type Results } from "./measures.ts";
+import { Commands } from "./commands.ts";
+import { measureTimeTravel, type TimeTravelPlan } from "./time_travel.ts";
 import { renderReport, type Row, rowsOf } from "./report.ts";
 import { spreadOf } from "./statistics.ts";
 
@@ -23,14 +25,17 @@ const SPEC = new URL("../../examples/trio/cluster.yaml", import.meta.url).pathna
 const USAGE = `Usage: deno task bench [SPEC] [OPTION…]
 
 SPEC                the cluster file; default examples/trio/cluster.yaml. Its VMs power themselves off.
---runs N            rounds; medians are taken over them. Default 3
+--runs N            rounds; medians are taken over them; 0: none of that. Default 3
 --verify-runs N     replays compared with the recording, half of them on a busy machine; even. Default 4
 --replay-bound S    seconds after which stock QEMU's replay is given up. Default 180
 --scratch DIR       where logs go while it runs, on a disk. Default /var/tmp
+--time-travel S     length of the recording that is sought in; 0: none of that. Default 60
+--seeks N           random checkpoints that are sought. Default 20
 --json FILE         write everything that was measured
 `;
 
 interface Options extends Plan {
+  readonly timeTravel: TimeTravelPlan;
   readonly scratch: string;
   readonly json?: string;
   readonly help: boolean;
@@ -44,8 +49,12 @@ function parseOptions(args: string[]): Options {
   if (verifyRuns % 2 !== 0) throw new UsageError("--verify-runs must be even.");
   return {
     spec: positionals[0] ?? SPEC,
-    runs: wholeNumber("--runs", values.runs, 1),
+    runs: wholeNumber("--runs", values.runs, 0),
     verifyRuns,
+    timeTravel: {
+      seconds: wholeNumber("--time-travel", values["time-travel"], 0),
+      seeks: wholeNumber("--seeks", values.seeks, 1),
+    },
     replayBoundS: wholeNumber("--replay-bound", values["replay-bound"], 1),
     scratch: values.scratch,
     ...(values.json === undefined ? {} : { json: values.json }),
@@ -62,6 +71,8 @@ function parseOrExplain(args: string[]) {
         runs: { type: "string", default: "3" },
         "verify-runs": { type: "string", default: "4" },
         "replay-bound": { type: "string", default: "180" },
+        "time-travel": { type: "string", default: "60" },
+        seeks: { type: "string", default: "20" },
         scratch: { type: "string", default: "/var/tmp" },
         json: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
@@ -92,6 +103,15 @@ async function bench(options: Options, terminal: Terminal, signal: AbortSignal):
   const host = describeHost();
   const loadBefore = Deno.loadavg()[0]!;
   const say = (line: string) => terminal.err(line + "\n");
+  if (options.timeTravel.seconds > 0) {
+    const commands = new Commands(scratch, signal);
+    const rows = await measureTimeTravel(options.timeTravel, commands, scratch, say, signal);
+    terminal.out(
+      `\nGoing back in time: 3 VMs, ${options.timeTravel.seconds} s, ${host.cores} cores, ` +
+        `load ${loadBefore.toFixed(1)} before.\n\n${renderReport(rows, paint(terminal.outColor))}`,
+    );
+  }
+  if (options.runs === 0) return;
   const results = await measure(options, cluster, scratch, say, signal);
 
   const rows = rowsOf(results);

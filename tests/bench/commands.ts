@@ -39,6 +39,11 @@ export class Commands {
     return (await this.#run<VerifyReport>(args, [0, 1], runs * BOUND_S)).report;
   }
 
+  /** Any other command, which has to succeed. */
+  async command<Report>(args: string[]): Promise<Timed<Report>> {
+    return await this.#run<Report>(args, [0]);
+  }
+
   async #run<Report>(args: string[], good: number[], boundS = BOUND_S): Promise<Timed<Report>> {
     this.signal.throwIfAborted();
     const startedAt = performance.now();
