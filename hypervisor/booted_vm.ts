@@ -38,6 +38,7 @@ export class BootedVm {
   /** The frame that QEMU took last. */
   #last: Uint8Array | undefined;
   #end: VmEnd | undefined;
+  #closed = false;
 
   /**
    * @param run `overlays` and `state` are the files of the snapshot
@@ -151,6 +152,8 @@ export class BootedVm {
 
   /** Ends the process if it still runs and closes what is open. */
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     await this.#process?.end(0);
     this.#capture?.close();
     this.#serial?.close();

@@ -55,6 +55,8 @@ export interface Network {
   tapOf(vm: VmNumber): string;
   /** What to put before a command to run it inside: `["nsenter", "--net=…"]`. */
   readonly enter: readonly string[];
+  /** Lets no frame pass any more: what VMs send from now on reaches nobody. */
+  cut(): Promise<void>;
   /** Takes it down. Close every tap first: an open one keeps the namespace alive, without its name. */
   remove(): Promise<void>;
 }
@@ -104,6 +106,9 @@ export async function createNetwork(plan: NetworkPlan): Promise<Network> {
       const tap = taps.get(vm);
       if (tap === undefined) throw new Error(`VM ${vm} is not in the plan of run ${plan.run}`);
       return tap;
+    },
+    cut: async () => {
+      await run([...enter, "ip", "link", "set", names.bridge, "down"], { advice: ADVICE });
     },
     remove: async () => void await removeNetwork(plan.run),
   };

@@ -99,6 +99,9 @@ Deno.test("nothing but what a VM sends is on the bridge", async () => {
     const frame = testFrame(macOf(1), "alone");
     one!.send(frame);
     assert.deepEqual(await port.receive(), frame);
+    await network.cut();
+    one!.send(frame);
+    await assert.rejects(port.receive(300), /no frame/);
   } finally {
     await network.remove();
   }

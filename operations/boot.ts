@@ -10,7 +10,7 @@
  */
 import { chmodSync } from "node:fs";
 import { inspectQemu } from "../hypervisor/qemu/capabilities.ts";
-import { createOverlay, createStateFile } from "../hypervisor/qemu/overlay.ts";
+import { createFileOverlay, createOverlay, createStateFile } from "../hypervisor/qemu/overlay.ts";
 import { tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { BootedVm } from "../hypervisor/booted_vm.ts";
 import { makeInheritable } from "../host/libc.ts";
@@ -34,6 +34,7 @@ import { sendFrames } from "../net/frame_socket.ts";
 import { openTap } from "../net/tap.ts";
 import { createNetwork, type Network } from "../net/topology.ts";
 import { digestOf, hashImages } from "./images.ts";
+import { logLag } from "./log_start.ts";
 import { hardwareOf, requireRoot } from "./machine.ts";
 import config from "../deno.json" with { type: "json" };
 
@@ -93,7 +94,7 @@ async function bootInto(
 ): Promise<SnapshotManifest> {
   const createdAt = new Date().toISOString();
   const qemu = await inspectQemu(spec.qemu.program);
-  const { version: rrLogVersion } = tableForQemu(qemu.version);
+  const table = tableForQemu(qemu.version);
   await using cleanup = new AsyncDisposableStack();
   progress.show({ phase: "building the network", vms: [] });
   const uplinkMac = uplinkMacOf(spec);
@@ -105,6 +106,13 @@ async function bootInto(
   });
   cleanup.defer(() => network.remove());
 
+  const common = {
+    qemu,
+    scratch: run.scratch,
+    enter: network.enter,
+    signal,
+    started: (pid: number) => run.ownChild(pid),
+  };
   const vms = await Promise.all(spec.vms.map(async (vm) => {
     const vmDir = `${directory}/vms/${vm.name}`;
     await Deno.mkdir(vmDir, { recursive: true });
@@ -118,16 +126,12 @@ async function bootInto(
     makeInheritable(tap);
     const booted = new BootedVm(
       {
+        ...common,
         hardware: hardwareOf(spec, vm, createdAt),
-        qemu,
         directory: run.path,
-        scratch: run.scratch,
         console: `${vmDir}/console.log`,
         overlays,
         state,
-        enter: network.enter,
-        signal,
-        started: (pid) => run.ownChild(pid),
       },
       tap,
       vm.serialInput,
@@ -148,6 +152,32 @@ async function bootInto(
   const icounts = await Promise.all(vms.map((vm) => vm.icount()));
   const frames = await collectInFlight(vms, network);
   clearInterval(timer);
+  await all(vms, (vm) => vm.close()); // their taps are free now
+  await network.cut(); // nobody shall hear what the VMs say once more
+  const lags = await Promise.all(spec.vms.map((vm) => {
+    let attempts = 0;
+    return logLag(async () => {
+      const scratch = run.file(`${vm.number}.${attempts++}`);
+      await Deno.mkdir(scratch);
+      const overlayOf = async (file: string) => {
+        await createFileOverlay(`${directory}/vms/${vm.name}/${file}`, `${scratch}/${file}`);
+        return `${scratch}/${file}`;
+      };
+      const console = `${scratch}/console`;
+      return {
+        run: {
+          ...common,
+          hardware: hardwareOf(spec, vm, createdAt),
+          directory: scratch,
+          console,
+          state: await overlayOf("state.qcow2"),
+          overlays: await Promise.all(vm.disks.map((_, i) => overlayOf(`disk${i}.qcow2`))),
+        },
+        tap: network.tapOf(vm.number),
+        ...(vm.serialInput === undefined ? {} : { serialInput: "" }),
+      };
+    }, table);
+  }));
   return {
     format: SNAPSHOT_FORMAT,
     formatVersion: SNAPSHOT_VERSION,
@@ -163,9 +193,10 @@ async function bootInto(
       return {
         number: vm.number,
         name: vm.name,
-        qemu: { ...qemu, rrLogVersion },
+        qemu: { ...qemu, rrLogVersion: table.version },
         images: await hashImages(vm),
         icount: icounts[i]!,
+        logIcount: icounts[i]! - lags[i]!,
         state: await seal(directory, `${at}/state.qcow2`),
         disks: await Promise.all(vm.disks.map((_, n) => seal(directory, `${at}/disk${n}.qcow2`))),
         inFlight: {

@@ -117,9 +117,9 @@ function savedVm(snapshot: Snapshot, vm: { readonly number: VmNumber; readonly n
   return saved;
 }
 
-/** The instruction count at which a VM starts. */
+/** The instruction count at which a VM's log starts. */
 export function firstIcountOf(snapshot: Snapshot | undefined, vm: VmSpec): number {
-  return snapshot === undefined ? 0 : savedVm(snapshot, vm).icount;
+  return snapshot === undefined ? 0 : savedVm(snapshot, vm).logIcount;
 }
 
 /** What a guest's clock started at: when its boot began. */

@@ -35,7 +35,7 @@ const tossers = once(async () => {
 const recorded = once(async () => {
   await tossers();
   const directory = bed.path("tossed");
-  await bed.json(["record", "--from", "toss", "--out", directory, "--digest-every", "700ms"]);
+  await bed.json(["record", "--from", "toss", "--out", directory, "--digest-every", "1s"]);
   return directory;
 });
 
@@ -64,11 +64,11 @@ bed.test("boot: the snapshot is listed, has its parts, and is not overwritten", 
 bed.test("record --from: twice from one snapshot, each replays identically", 300, async () => {
   const { vms, spec } = await tossers();
   const second = bed.path("tossed-again");
-  await bed.json(["record", spec, "--from", "toss", "--out", second, "--digest-every", "700ms"]);
+  await bed.json(["record", spec, "--from", "toss", "--out", second, "--digest-every", "1s"]);
   for (const directory of [await recorded(), second]) {
     const manifest = readManifest(directory);
     for (const [i, { name, firstIcount, end }] of manifest.vms.entries()) {
-      assert.equal(firstIcount, vms[i]!.instructions);
+      assert.ok(firstIcount! <= vms[i]!.instructions, `${name} starts at ${firstIcount}`);
       assert.ok(end!.icount > firstIcount!, `${name} ran on`);
       assert.match(readConsole(directory, name), /^TOSSED \d+:/m);
       assert.doesNotMatch(readConsole(directory, name), /READY/, "printed during the boot");
@@ -166,17 +166,32 @@ bed.test("frames in flight: a ping that was kept is answered after the start", 2
   await expectIdentical(directory, 0);
 });
 
-bed.test("record --from: more than 2^31 instructions after power-on", 240, async () => {
-  const spec = await bed.cluster("old", [{ name: "old", role: "count", host: 1 }]);
-  const boot = ["boot", spec, "--save", "old", "--until", "COUNT 100000"];
-  const { vms }: { vms: BootedVm[] } = await bed.json(boot);
-  assert.ok(vms[0]!.instructions > 2 ** 31, `${vms[0]!.instructions} instructions`);
-  const directory = bed.path("old");
-  await bed.json([
-    ...["record", "--from", "old", "--out", directory, "--for", "8s", "--digest-every", "300ms"],
-  ]);
-  await expectIdentical(directory, 1);
-});
+/** A stop falls on a boundary of the log: so counts are right if the checks' are among the log's. */
+async function expectChecksInLog(directory: string): Promise<void> {
+  const { stdout } = await bed.run(["dump", directory, "--json"]);
+  const items = stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  const logged = new Set(items.map(({ kind, icount }) => kind === "INSTRUCTION" ? icount : -1));
+  const checks = items.filter(({ kind }) => kind === "CHECK").map(({ at, icount }) => at ?? icount);
+  assert.ok(checks.length > 0, "there are checks");
+  assert.deepEqual(checks.filter((at) => !logged.has(at)), []);
+}
+
+bed.test(
+  "record --from: more than 2^31 instructions after power-on, paused while busy",
+  240,
+  async () => {
+    const spec = await bed.cluster("old", [{ name: "old", role: "count", host: 1 }]);
+    const boot = ["boot", spec, "--save", "old", "--until", "COUNT 100000", "--after", "1500ms"];
+    const { vms }: { vms: BootedVm[] } = await bed.json(boot);
+    assert.ok(vms[0]!.instructions > 2 ** 31, `${vms[0]!.instructions} instructions`);
+    const directory = bed.path("old");
+    await bed.json([
+      ...["record", "--from", "old", "--out", directory, "--for", "6s", "--digest-every", "1500ms"],
+    ]);
+    await expectChecksInLog(directory);
+    await expectIdentical(directory, 1);
+  },
+);
 
 bed.test("record --from: the disk goes on as it was saved, and stays so", 240, async () => {
   const disk = bed.path("disk.raw");

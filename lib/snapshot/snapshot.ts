@@ -49,8 +49,10 @@ const snapshotSchema = z.object({
     name: vmSchema.shape.name,
     qemu: vmSchema.shape.qemu,
     images: vmSchema.shape.images,
-    /** Instructions that QEMU had counted. */
+    /** Instructions that the VM had executed. */
     icount: count,
+    /** The count at which the log of a recording starts: QEMU has yet to log what lies between. */
+    logIcount: count,
     state: fileSchema,
     /** In the order of the cluster file. */
     disks: z.array(fileSchema),

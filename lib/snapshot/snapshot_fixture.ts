@@ -51,6 +51,7 @@ export function makeSnapshot(
       qemu: { path: "/usr/bin/qemu", version: "7.2.22", sha256: "0".repeat(64), rrLogVersion: 1 },
       images: [],
       icount: 3_000_000_000,
+      logIcount: 2_999_994_214,
       state: file("vms/web/state.qcow2", "state"),
       disks: [file("vms/web/disk0.qcow2", "disk")],
       inFlight: { ...file("vms/web/in-flight", ""), frames: 0 },
