@@ -29,9 +29,12 @@ interface SliceOutcome {
   readonly queueBytesMax: number;
 }
 
+/** A slice costs a start and the comparison at its end: few are better, but some more than jobs. */
+const SLICES_PER_JOB = 2;
+
 /**
- * Replays the whole recording in slices between `checkpoints`, `jobs` at a time. The first divergence
- * ends all.
+ * Replays the whole recording in slices between some of `checkpoints`, `jobs` at a time. The first
+ * divergence ends all.
  */
 export async function replaySlices(
   recording: OpenRecording,
@@ -42,7 +45,8 @@ export async function replaySlices(
   const startedAt = performance.now();
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
-  const slices = [undefined, ...checkpoints].map((from, i) => ({ from, to: checkpoints[i] }));
+  const seams = chooseSeams(recording, checkpoints, SLICES_PER_JOB * jobs);
+  const slices = [undefined, ...seams].map((from, i) => ({ from, to: seams[i] }));
   const outcomes: SliceOutcome[] = [];
   let divergence: Divergence | undefined;
   let next = 0;
@@ -66,6 +70,24 @@ export async function replaySlices(
   const failed = ended.find((end) => end.status === "rejected");
   if (failed !== undefined && divergence === undefined) throw failed.reason;
   return joinSlices(recording, outcomes, divergence, (performance.now() - startedAt) / 1000);
+}
+
+/** Checkpoints that cut the recording into at most `slices` slices of about as many instructions each. */
+export function chooseSeams<C extends Pick<IndexedCheckpoint, "states">>(
+  { censuses }: Pick<OpenRecording, "censuses">,
+  checkpoints: readonly C[],
+  slices: number,
+): C[] {
+  const total = [...censuses.values()].reduce((sum, { icount }) => sum + icount, 0);
+  const done = ({ states }: C) =>
+    [...states.values()].reduce((sum, { icount }) => sum + icount, 0) / total;
+  const chosen: C[] = [];
+  for (const checkpoint of checkpoints) {
+    if (done(checkpoint) >= (chosen.length + 1) / slices && done(checkpoint) < 1 - 0.5 / slices) {
+      chosen.push(checkpoint);
+    }
+  }
+  return chosen;
 }
 
 async function replaySlice(

@@ -1,0 +1,29 @@
+/** Where a parallel replay is cut into slices. */
+import assert from "node:assert/strict";
+import type { LogCensus } from "../lib/roles/log_census.ts";
+import { chooseSeams } from "./parallel_replay.ts";
+
+/** Two VMs of 1000 instructions each; checkpoints at which both have executed so many. */
+const censuses = new Map([1, 2].map((vm) => [vm, { icount: 1000 } as LogCensus]));
+const at = (...counts: number[]) =>
+  counts.map((icount) => ({
+    states: new Map([1, 2].map((vm) => [vm, { icount, registers: "", ramSha256: "" }])),
+  }));
+const seams = (counts: number[], slices: number) =>
+  chooseSeams({ censuses }, at(...counts), slices).map(({ states }) => states.get(1)!.icount);
+
+Deno.test("seams: slices of about as many instructions each, no more than asked for", () => {
+  const every50 = Array.from({ length: 19 }, (_, i) => 50 * (i + 1));
+  assert.deepEqual(seams(every50, 4), [250, 500, 750]);
+  assert.deepEqual(seams(every50, 2), [500]);
+  assert.deepEqual(seams(every50, 1), []);
+  assert.ok(seams(every50, 40).length <= 39);
+});
+
+Deno.test("seams: few checkpoints, or badly placed ones, make fewer slices", () => {
+  assert.deepEqual(seams([], 4), []);
+  assert.deepEqual(seams([600], 4), [600]);
+  assert.deepEqual(seams([10, 20, 30], 4), [], "nearly all would be in the last slice");
+  assert.deepEqual(seams([990, 995], 4), [], "nearly nothing would be in it");
+  assert.deepEqual(seams([240, 260, 270, 900], 2), []);
+});
