@@ -206,11 +206,11 @@ bed.test("a damaged segment: named, with the place", 120, async () => {
 bed.test("a recording of another version: refused with both versions", 120, async () => {
   const manifest = await damaged(
     "newer",
-    (dir) => changeText(`${dir}/manifest.json`, '"formatVersion": 1,', '"formatVersion": 99,'),
+    (dir) => changeText(`${dir}/manifest.json`, '"formatVersion": 2,', '"formatVersion": 99,'),
   );
   await expectUnreplayable(
     manifest,
-    "recording format 99; this build knows format 1",
+    "recording format 99; this build knows format 2",
     "Use the clusterrr that recorded it",
   );
   expectFailure(await bed.run(["show", manifest]), 1, "recording format 99");
@@ -225,7 +225,7 @@ bed.test("a recording of another version: refused with both versions", 120, asyn
   );
   await expectUnreplayable(
     segment,
-    /newer-segment\/vms\/solo\/hybrid-000000\.seg at byte 8: hybrid log version 1799; this build knows version 1/,
+    /newer-segment\/vms\/solo\/hybrid-000000\.seg at byte 8: hybrid log version 1799; this build knows version 2/,
   );
   await Deno.writeTextFile(`${segment}/manifest.json`, '{"format": "clusterrr-recording"');
   await expectUnreplayable(segment, "manifest.json", "not JSON");
@@ -262,6 +262,30 @@ bed.test("another machine than the recorded one: every difference is named", 120
   await Deno.writeFile(initrd, original);
   const replayed = await bed.json(["replay", directory]);
   assert.equal(replayed.ok, true);
+});
+
+bed.test("going back in time: what a recording does not have is named", 120, async () => {
+  const spec = await bed.cluster("epochless", [SOLO]);
+  const without = bed.path("epochless");
+  await bed.json([
+    ...["record", spec, "--out", without, "--for", "1s", "--digest-every", "0", "--epoch", "0"],
+  ]);
+  expectFailure(await bed.run(["index", without]), 1, "has no checkpoints", "--epoch 0");
+  for (const point of ["3", "1s"]) {
+    expectFailure(
+      await bed.run(["replay", without, "--to", point]),
+      1,
+      "has no checkpoints",
+      "INSTRUCTION@VM",
+    );
+  }
+  const { directory } = await recorded();
+  expectFailure(await bed.run(["replay", directory, "--to", "999"]), 1, "there is no 999");
+  expectFailure(await bed.run(["replay", directory, "--to", "7@hub"]), 1, "no VM hub");
+  expectFailure(await bed.run(["replay", directory, "--gdb", "hub"]), 1, "no VM hub");
+  expectFailure(await bed.run(["state"]), 1, "No replay stands on this host", "--hold");
+  expectFailure(await bed.run(["verify", directory, "--jobs", "2"]), 2, "--parallel");
+  expectFailure(await bed.run(["replay", directory, "--to", "soon"]), 2, "12.5s");
 });
 
 bed.test("no recording there: says so", 60, async () => {

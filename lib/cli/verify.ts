@@ -61,11 +61,13 @@ export const verify = defineSubcommand({
     trace: traceOption,
     json: jsonFlag("Print one JSON object, with every run in `perRun`."),
   }),
-  run({ reference, runs, parallel, jobs = navigator.hardwareConcurrency, trace, json }, context) {
+  run({ reference, runs, parallel, jobs, trace, json }, context) {
+    if (jobs !== undefined && !parallel) throw new UsageError("--jobs goes with --parallel.");
     if (parallel && trace !== undefined) {
       throw new UsageError("--trace is for whole replays, without --parallel.");
     }
-    const slices = parallel ? { parallel: { jobs, ...INDEX_DEFAULTS } } : {};
+    const atOnce = jobs ?? navigator.hardwareConcurrency;
+    const slices = parallel ? { parallel: { jobs: atOnce, ...INDEX_DEFAULTS } } : {};
     return reportingDivergence(context, json, async () => {
       const directory = await locateRecording(context, reference);
       const report = await withProgress(
