@@ -105,7 +105,7 @@ async function replaySlice(
     const ends = (vm: WorldVm) => to?.states.get(vm.vm.number)?.icount ?? Infinity;
     const results = await world.runTo(
       to && cutOf(to),
-      (vm) => vm.census.checks.filter(({ icount }) => icount > begins(vm) && icount < ends(vm)),
+      (vm) => vm.census.checks.filter(({ icount }) => icount > begins(vm) + 1 && icount < ends(vm)),
     );
     if (to !== undefined) await requireSameState(world, to);
     const consoleEqual = new Map(world.vms.map((vm) => {

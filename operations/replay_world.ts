@@ -27,6 +27,7 @@ import {
 } from "../lib/roles/log_census.ts";
 import { commonWindow } from "../lib/roles/common_window.ts";
 import type { ReplayObserver } from "../lib/roles/replay_observer.ts";
+import { RunEnds } from "../lib/roles/run_ends.ts";
 import { HybridSource } from "../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
@@ -297,12 +298,15 @@ export class ReplayWorld {
       if (cut !== undefined && stop === undefined) continue;
       if (stop !== undefined && stop.icount <= await this.#icountOf(vm)) continue;
       const touch = () => this.#agent.touch();
+      const checks = checksOf(each);
+      const runs = checks.length === 0 ? undefined : this.#runEnds(each.recorded);
       const checker = new StateChecker(
         vm,
-        checksOf(each),
+        checks,
         touch,
         stop?.icount,
         this.options.observer,
+        (icount) => runs?.isInside(icount) ?? false,
       );
       moving.set(vm.number, checker);
       this.#checkers.push([vm.number, checker]);
@@ -320,6 +324,15 @@ export class ReplayWorld {
       if (moving.has(vm)) this.#receives.set(vm, receives);
     }
     return results;
+  }
+
+  #runEnds(recorded: ManifestVm): RunEnds {
+    const reader = openLog(this.recording.directory, recorded);
+    try {
+      return new RunEnds(reader, runsOf(recorded));
+    } finally {
+      reader.close();
+    }
   }
 
   /** The comparisons that have been made of a VM's states. */

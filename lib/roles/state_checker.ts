@@ -1,6 +1,11 @@
 /**
  * Compares a replayed VM with the short stops that were taken while it was recorded: the VM is stopped
  * at the same instruction, and instruction count, CPU registers and a digest of RAM must be equal.
+ *
+ * A recorded stop is always at the end of a run of instructions. A replay that stops there while its vCPU
+ * is idle may take more of its log meanwhile and lose the timer that would wake it. So where the run ends
+ * in a HLT, the replay stops before that instruction, strictly inside the run, and what the HLT does is
+ * reckoned: it changes nothing but the program counter and two flags.
  */
 import type { CheckPoint } from "../recording/hybrid_log.ts";
 import type { ReplayObserver } from "./replay_observer.ts";
@@ -24,6 +29,7 @@ export class StateChecker {
   /**
    * @param checks in rising order of their instruction counts
    * @param until where the VM stops for good, behind all checks; it is left standing there
+   * @param isInside whether a count lies strictly inside a run of instructions
    */
   constructor(
     private readonly vm: ReplayedVm,
@@ -31,7 +37,15 @@ export class StateChecker {
     private readonly touch: () => void,
     private readonly until = Infinity,
     private readonly observer?: ReplayObserver,
+    private readonly isInside: (icount: number) => boolean = () => false,
   ) {}
+
+  /** Whether the check `index` is compared before the HLT at its end. */
+  #beforeHalt(index: number): boolean {
+    const { icount, registers } = this.checks[index]!;
+    const last = this.checks[index - 1]?.icount ?? -1;
+    return isHalted(registers) && icount - 1 > last && this.isInside(icount - 1);
+  }
 
   /** Sets the first break. Before the VM is resumed. */
   async arm(): Promise<void> {
@@ -40,7 +54,8 @@ export class StateChecker {
 
   /** Where to stop at after `done` checks. */
   async #breakAt(done: number): Promise<void> {
-    const next = this.checks[done]?.icount ?? this.until;
+    const check = this.checks[done];
+    const next = check === undefined ? this.until : check.icount - (this.#beforeHalt(done) ? 1 : 0);
     if (next !== Infinity) await this.vm.breakAt(next);
   }
 
@@ -55,20 +70,45 @@ export class StateChecker {
       const state = await this.vm.state();
       await this.#breakAt(index + 1);
       const ram = await state.ram;
-      const { icount, registers } = state;
+      const reckoned = this.#beforeHalt(index);
+      const icount = state.icount + (reckoned ? 1 : 0);
+      const registers = reckoned ? afterHalt(state.registers) : state.registers;
       this.observer?.checked(this.vm.name, { icount, registers, ramSha256: ram.sha256 });
       this.results.push({
         at: check.icount,
-        icount: state.icount === check.icount,
-        registers: state.registers === check.registers,
+        icount: icount === check.icount,
+        registers: registers === check.registers,
         ram: ram.sha256 === check.ramSha256,
-        difference: differingLines(check.registers, state.registers),
+        difference: differingLines(check.registers, registers),
       });
       this.touch();
       await this.vm.resume();
     }
     return this.until !== Infinity && await this.vm.stopped();
   }
+}
+
+/** Whether the vCPU has executed a HLT and waits, by QEMU's text of its registers. */
+function isHalted(registers: string): boolean {
+  return /\bHLT=1\b/.test(registers);
+}
+
+/**
+ * QEMU's text of the registers after a HLT (opcode F4, one byte), from the text before: the program counter
+ * is behind it, interrupts are no longer held back (`II`), the vCPU is halted. A text that does not say
+ * that a HLT can come next is returned as it is.
+ * Source: QEMU target/i386/tcg/sysemu/misc_helper.c (`helper_hlt`, `do_hlt`).
+ */
+export function afterHalt(registers: string): string {
+  if (!/\bHLT=0\b/.test(registers)) return registers;
+  return registers
+    .replace(
+      /\b([RE]IP)=([0-9a-f]+)/,
+      (_, name: string, value: string) =>
+        `${name}=${(BigInt(`0x${value}`) + 1n).toString(16).padStart(value.length, "0")}`,
+    )
+    .replace(/\bII=[01]\b/, "II=0")
+    .replace(/\bHLT=0\b/, "HLT=1");
 }
 
 function differingLines(recorded: string, replayed: string): string {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { CheckPoint } from "../recording/hybrid_log.ts";
 import type { MachineState, ReplayedVm } from "./ports.ts";
-import { StateChecker } from "./state_checker.ts";
+import { afterHalt, StateChecker } from "./state_checker.ts";
 
 const check = (icount: number): CheckPoint => ({
   icount,
@@ -124,4 +124,43 @@ Deno.test("a VM that is to stop for good is left standing there, behind its chec
   const early = new StateChecker(new FakeVm(25).port, [check(10)], () => {}, 30);
   await early.arm();
   assert.equal(await early.run(), false, "it ended before");
+});
+
+const BEFORE_HALT = "RIP=ffffffff81a17a0a RFL=00000246 [---Z-P-] CPL=0 II=1 A20=1 SMM=0 HLT=0\n";
+const AFTER_HALT = "RIP=ffffffff81a17a0b RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\n";
+
+Deno.test("what a HLT does is reckoned", () => {
+  assert.equal(afterHalt(BEFORE_HALT), AFTER_HALT);
+  assert.equal(afterHalt("EIP=000fffff II=0 HLT=0"), "EIP=00100000 II=0 HLT=1");
+  assert.equal(afterHalt(AFTER_HALT), AFTER_HALT, "no HLT follows a HLT");
+});
+
+Deno.test("an idle VM is stopped before its HLT, a busy one and one that has no such place at the check", async () => {
+  const idle = { ...check(10), registers: AFTER_HALT };
+  const stops = async (
+    isInside: (icount: number) => boolean,
+    change: Partial<MachineState> = {},
+  ) => {
+    const vm = new FakeVm(
+      1000,
+      (state) =>
+        state.icount === 9
+          ? {
+            registers: BEFORE_HALT,
+            ram: Promise.resolve({ sha256: "ram 10", bytes: 1 }),
+            ...change,
+          }
+          : {},
+    );
+    const checker = new StateChecker(vm.port, [idle], () => {}, Infinity, undefined, isInside);
+    await checker.arm();
+    await checker.run();
+    return { first: vm.journal[0], result: checker.results[0]! };
+  };
+  const same = { at: 10, icount: true, registers: true, ram: true, difference: "" };
+  assert.deepEqual(await stops(() => true), { first: "break 9", result: same });
+  const other = await stops(() => true, { registers: BEFORE_HALT.replace("0a", "0c") });
+  assert.equal(other.result.registers, false, "another HLT");
+  assert.equal((await stops(() => false)).first, "break 10");
+  assert.equal((await checked(new FakeVm(100), [check(10)])).results.length, 1);
 });
