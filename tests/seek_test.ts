@@ -173,6 +173,38 @@ bed.test("index: thinned out above its size, and taken anew", 200, async () => {
   );
 });
 
+bed.test(
+  "seek: a disk goes back too, also where a recording starts from a saved cluster",
+  300,
+  async () => {
+    const disk = bed.path("disk.raw");
+    await Deno.writeFile(disk, new Uint8Array(1 << 20).map((_, i) => i >> 9));
+    const spec = await bed.cluster("disk", [
+      { name: "late", role: "late", host: 1, more: { disk: { image: disk, format: "raw" } } },
+      { name: "other", role: "chatter", host: 2, peers: [1] },
+    ]);
+    await bed.json(["boot", spec, "--save", "sought", "--until", "GUEST"]);
+    for (const start of [[spec], ["--from", "sought"]]) {
+      const directory = bed.path(`disk-${start.length}`);
+      const out = ["--out", directory, "--for", "9s", "--digest-every", "0"];
+      await bed.json(["record", ...start, ...out]);
+      await bed.json(["index", directory, "--every", "6"]);
+      const session = await Session.open(directory, ["--to", "30"]);
+      const late = await session.digest();
+      await session.seek(14);
+      await session.seek(30);
+      assert.deepEqual(await session.digest(), late);
+      assert.equal(
+        (await session.ask("continue")).ok,
+        true,
+        "the disk is read back to the same sums",
+      );
+      assert.equal((await session.tool.ended).status, 0);
+    }
+    await bed.run(["snapshots", "rm", "sought"]);
+  },
+);
+
 /** Runs gdb on a VM of a session and returns what it said. */
 async function gdb(session: Session, vm: string, commands: readonly string[]): Promise<string> {
   const address = new RegExp(`Debug ${vm}: .*remote ([0-9.:]+)"`).exec(session.tool.stderr)![1];

@@ -123,13 +123,13 @@ export function buildCommandLine(
     ...(vm.initrd === undefined ? [] : ["-initrd", vm.initrd]),
     ...["-append", vm.kernelArgs],
     ...state(mode, paths),
+    ...vmState(mode), // QEMU looks for the machine state in the first drive that holds snapshots
     ...disks(vm, mode, paths),
     ...network(vm, mode, qemu.version),
     ...["-serial", serial(vm, mode, paths)],
     ...["-chardev", `socket,id=qmp,path=${quoted(paths.qmp)},server=on,wait=off`],
     ...["-mon", "chardev=qmp,mode=control"],
     ...waker(mode),
-    ...vmState(mode),
     ...gdbstub(mode),
     ...(paused ? ["-S"] : []),
   ];

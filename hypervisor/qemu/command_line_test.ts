@@ -100,7 +100,8 @@ Deno.test("a replay that begins in a snapshot names it, and has a drive without 
   const resumed = build({ ...REPLAY, snapshot: { file: "/run/a,b/1.vmstate", tag: "here" } });
   assert.equal(valuesOf(resumed, "-icount")[0], `${valuesOf(bare, "-icount")[0]},rrsnapshot=here`);
   const drive = "file=/run/a,,b/1.vmstate,format=qcow2,if=none,id=vmstate";
-  assert.deepEqual(valuesOf(resumed, "-drive"), [...valuesOf(bare, "-drive"), drive]);
+  // Before the disks: QEMU looks for the machine state in the first drive that holds snapshots.
+  assert.deepEqual(valuesOf(resumed, "-drive"), [drive, ...valuesOf(bare, "-drive")]);
   assert.deepEqual(valuesOf(resumed, "-device"), valuesOf(bare, "-device"));
 });
 
