@@ -15,12 +15,7 @@ import {
   nextStop,
   timeOfLastReceive,
 } from "../lib/roles/cluster_cut.ts";
-import {
-  framesUnderWay,
-  type LogCensus,
-  sendsBefore,
-  type VmPosition,
-} from "../lib/roles/log_census.ts";
+import { type LogCensus, sendsBefore, type VmPosition } from "../lib/roles/log_census.ts";
 import type {
   SessionEnd,
   SessionFrame,
@@ -323,20 +318,17 @@ export class ReplaySession implements SessionPort {
       seconds: checkpoint * manifest.timing.epochMs / 1000,
       lamport: this.#time.toString(),
       vms,
-      inFlight: await this.#framesInFlight(positions),
+      inFlight: await this.#framesInFlight(),
     };
   }
 
-  async #framesInFlight(
-    positions: ReadonlyMap<VmNumber, VmPosition>,
-  ): Promise<SessionFrame[]> {
-    const { manifest, censuses } = this.recording;
-    const nameOf = (vm: VmNumber) => manifest.vms.find(({ number }) => number === vm)!.name;
-    const frames = await this.world.inFlight();
-    return framesUnderWay(censuses, positions).map(({ source, sendNumber, receivers }, i) => ({
+  async #framesInFlight(): Promise<SessionFrame[]> {
+    const { vms } = this.recording.manifest;
+    const nameOf = (vm: VmNumber) => vms.find(({ number }) => number === vm)!.name;
+    return (await this.world.inFlight()).map(({ source, sendNumber, bytes, receivers }) => ({
       from: nameOf(source),
       sendNumber,
-      bytes: frames[i]!.bytes.length,
+      bytes: bytes.length,
       to: receivers.map(nameOf),
     }));
   }

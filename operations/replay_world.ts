@@ -22,6 +22,7 @@ import { type ClusterCut, cutAt, lastEpoch } from "../lib/roles/cluster_cut.ts";
 import {
   countUses,
   framesUnderWay,
+  type FrameUnderWay,
   type LogCensus,
   type VmPosition,
 } from "../lib/roles/log_census.ts";
@@ -144,17 +145,13 @@ export class ReplayWorld {
     return this.#vms;
   }
 
-  get run(): RunDirectory {
-    return this.#run;
-  }
-
   /** The channel state while all VMs stand: frames that have been sent and not yet received. */
-  async inFlight(): Promise<FrameInFlight[]> {
+  async inFlight(): Promise<(FrameInFlight & FrameUnderWay)[]> {
     const frames = framesUnderWay(this.recording.censuses, await this.positions());
-    return frames.map(({ source, sendNumber }) => {
+    return frames.map(({ source, sendNumber, receivers }) => {
       const bytes = this.#agent.frameUnderWay(source, sendNumber);
       if (bytes === undefined) throw new Error(`frame ${sendNumber} of VM ${source} is lost`);
-      return { source, sendNumber, bytes };
+      return { source, sendNumber, receivers, bytes };
     });
   }
 

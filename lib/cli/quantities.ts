@@ -1,6 +1,12 @@
 /** Quantities as people read and write them: durations, sizes, counts. */
 
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+/** Milliseconds of each unit of time. */
+export const UNIT_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+};
 
 /** The longest duration that is accepted: more must be a slip. */
 export const DURATION_MAX_MS = 1000 * 3_600_000;

@@ -1,4 +1,5 @@
 /** Points of a recording at which a replay can be stopped, as a user writes them. */
+import { UNIT_MS } from "../cli/quantities.ts";
 import { ClusterrrError } from "../errors.ts";
 
 /** Where to go. */
@@ -9,8 +10,6 @@ export type SeekTarget =
   | { readonly kind: "instruction"; readonly vm: string; readonly icount: number }
   /** The last checkpoint at or before this time of the recording, in ms. */
   | { readonly kind: "time"; readonly ms: number };
-
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 /** `undefined` where the text is no target: `42`, `1234567@left`, `12.5s`. */
 export function parseTarget(text: string): SeekTarget | undefined {
