@@ -59,7 +59,8 @@ export class MessageDecoder {
         this.#header[this.#headerBytes++] = bytes[at++]!;
         if (this.#headerBytes === HEADER_BYTES) this.#begin();
       } else {
-        const part = bytes.slice(at, at + this.#missing);
+        // Not `slice`: of a Node Buffer that is no copy.
+        const part = new Uint8Array(bytes.subarray(at, at + this.#missing));
         this.#parts.push(part);
         this.#missing -= part.length;
         at += part.length;
