@@ -194,8 +194,13 @@ export async function readCertificate(
 export async function belongsTogether(certificatePem: string, key: CryptoKey): Promise<boolean> {
   const data = crypto.getRandomValues(new Uint8Array(32));
   const signature = await crypto.subtle.sign(KEY_ALGORITHM, key, data);
-  const publicKey = await new x509.X509Certificate(certificatePem).publicKey.export();
+  const publicKey = await publicKeyOf(certificatePem);
   return await crypto.subtle.verify(KEY_ALGORITHM, publicKey, signature, data);
+}
+
+/** The key of a certificate that has been read before. */
+export function publicKeyOf(certificatePem: string): Promise<CryptoKey> {
+  return new x509.X509Certificate(certificatePem).publicKey.export();
 }
 
 /** A request for a certificate: proves that the asker has the key. Whom it is for is told beside it. */
