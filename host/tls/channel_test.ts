@@ -91,6 +91,21 @@ Deno.test("close sends what was given before, then ends the other side", async (
   });
 });
 
+Deno.test("a reader that comes late gets all that was sent before the close", async () => {
+  await withServer(installation, async (server) => {
+    for (const count of [1, 7, 40]) { // 40: more than the inbox holds, less than the kernel does
+      const { client, server: other } = await server.pair(agent);
+      for (let i = 0; i < count; i++) await client.send(1, new Uint8Array(65_536).fill(i));
+      client.close();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      for (let i = 0; i < count; i++) assert.equal((await other.receive())?.body[0], i);
+      assert.equal(await other.receive(), undefined);
+      assert.equal(other.closeReason, undefined);
+      await Promise.all([client.closed, other.closed]);
+    }
+  });
+});
+
 /** A client that is let in and then writes bytes as it likes. */
 async function rawClient(server: { address: string; nextChannel(): Promise<Channel> }) {
   const sockets: RelayedSocket[] = [];
@@ -102,6 +117,7 @@ async function rawClient(server: { address: string; nextChannel(): Promise<Chann
     ca: authority.certificate,
   }, (socket) => sockets.push(socket));
   tls.on("data", () => {});
+  below.socket.resume();
   return { tls, below, channel: await server.nextChannel() };
 }
 

@@ -97,7 +97,7 @@ export async function withDeadline<T>(
   }
 }
 
-/** Connects and finishes the handshake. */
+/** Connects and finishes the handshake; the socket is then paused. */
 export function openTls(
   { address, serverName, protocol, identity, ca }: SecureOptions,
   onSocket: (below: RelayedSocket) => void,
@@ -121,6 +121,7 @@ export function openTls(
         rejectUnauthorized: ca !== undefined,
       });
       tls.once("secureConnect", () => {
+        socket.pause(); // until there is a channel: TLS would keep all that comes
         if (tls.alpnProtocol === protocol) resolve({ tls, below });
         else fail(new Error(`it does not speak ${protocol}`));
       });

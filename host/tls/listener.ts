@@ -49,6 +49,8 @@ export interface ListenOptions {
   readonly onJoin?: ((request: Uint8Array) => Promise<Uint8Array>) | undefined;
   readonly onRefused?: (refusal: Refusal) => void;
   readonly handshakeTimeoutMs?: number;
+  /** How often connections are checked for certificates that have expired meanwhile. */
+  readonly expiryCheckMs?: number;
 }
 
 export interface TlsListener {
@@ -101,7 +103,10 @@ class Listener implements TlsListener {
         ));
       this.#server.listen(port, host, resolve);
     });
-    this.#expiry = setInterval(() => this.#cutOffExpired(), EXPIRY_CHECK_MS);
+    this.#expiry = setInterval(
+      () => this.#cutOffExpired(),
+      this.#options.expiryCheckMs ?? EXPIRY_CHECK_MS,
+    );
     Deno.unrefTimer(this.#expiry);
   }
 
@@ -172,19 +177,19 @@ class Listener implements TlsListener {
     }
     const { raw } = tls.getPeerCertificate();
     const { peer, notAfter } = await readCertificate(raw, this.#options.ca, "its certificate");
+    const channel = new TlsChannel(tls, below, peer);
+    // Among the channels before it is checked: whoever is revoked meanwhile is found by `cutOff`.
+    this.#channels.set(channel, notAfter);
+    void channel.closed.then(() => this.#channels.delete(channel));
     if (await this.#options.isRevoked(peer.serial)) {
       throw new Error(`the certificate of ${peer.role} ${peer.name} was revoked (${peer.serial})`);
     }
-    const channel = new TlsChannel(tls, below, peer);
-    this.#channels.set(channel, notAfter);
-    void channel.closed.then(() => this.#channels.delete(channel));
     await channel.send(JSON_KIND, WELCOME);
-    // Revoked meanwhile: `cutOff` has seen it, for it is among the channels.
     this.#options.onChannel(channel);
   }
 
   /** A TLS server for each connection: it is cheap, and tells this connection's events from others'. */
-  #secure({ stream }: RelayedSocket): Promise<TLSSocket> {
+  #secure({ socket, stream }: RelayedSocket): Promise<TLSSocket> {
     const { ca, onJoin } = this.#options;
     return new Promise((resolve, reject) => {
       const server = createTlsServer({
@@ -198,6 +203,7 @@ class Listener implements TlsListener {
         ALPNProtocols: onJoin ? [CHANNEL_PROTOCOL, JOIN_PROTOCOL] : [CHANNEL_PROTOCOL],
       }, (tls) => {
         tls.on("error", () => {}); // the channel or the socket's close tells
+        socket.pause(); // until there is a channel: TLS would keep all that comes
         resolve(tls);
       });
       server.once("tlsClientError", (error: Error) => reject(error));

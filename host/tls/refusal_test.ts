@@ -26,8 +26,9 @@ async function bytesFor(
   try {
     await withDeadline(server.address, undefined, 5000, async (onSocket) => {
       const secure = { address: server.address, serverName: "coordinator.clusterrr", protocol, ca };
-      const { tls } = await openTls(identity ? { ...secure, identity } : secure, onSocket);
+      const { tls, below } = await openTls(identity ? { ...secure, identity } : secure, onSocket);
       tls.on("data", (bytes) => received += bytes.length);
+      below.socket.resume();
       await new Promise((resolve) => tls.once("close", resolve));
     });
   } catch (error) {
@@ -104,6 +105,39 @@ Deno.test("revoking closes the connections that there are, and no others", async
     assert.equal(revoked.server.closeReason, "its certificate was revoked");
     await other.client.send(1, Uint8Array.of(5));
     assert.deepEqual((await other.server.receive())?.body, Uint8Array.of(5));
+  });
+});
+
+Deno.test("a certificate that expires while it is connected ends the connection", async () => {
+  const seconds = 3;
+  const short = await authority.issueIdentity("agent", "short", new Date(), seconds / 86_400);
+  await withServer(installation, async (server) => {
+    const { client, server: other } = await server.pair(short);
+    await client.closed;
+    await other.closed;
+    assert.equal(other.closeReason, "its certificate has expired");
+    assert.ok(new Date() >= short.notAfter);
+    await assert.rejects(server.connect(short), ClusterrrError);
+  }, { expiryCheckMs: 50 });
+});
+
+Deno.test("a host that is revoked in the moment in which it connects is not let in", async () => {
+  let check!: () => void;
+  const checking = new Promise<void>((resolve) => check = resolve);
+  let answer!: (revoked: boolean) => void;
+  await withServer(installation, async (server) => {
+    const connecting = assert.rejects(server.connect(agent), /refused our certificate/);
+    await checking;
+    server.listener.cutOff(agent.peer.serial);
+    answer(false); // what was read before the revocation
+    await connecting;
+    assert.equal(server.refusals.length, 1);
+  }, {
+    isRevoked: () => {
+      check();
+      return new Promise((resolve) => answer = resolve);
+    },
+    onChannel: () => assert.fail("it was let in"),
   });
 });
 

@@ -12,6 +12,7 @@
  */
 import { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { setImmediate } from "node:timers";
 
 /** TCP notices a dead peer after about this idle time plus the kernel's probes. */
 const KEEPALIVE_MS = 15_000;
@@ -39,10 +40,18 @@ export function relaySocket(socket: Socket): RelayedSocket {
       done(error);
     },
   });
+  let ended = false;
   socket.on("data", (bytes) => stream.push(bytes));
-  socket.on("end", () => stream.push(null));
+  socket.on("end", () => {
+    ended = true;
+    stream.push(null);
+  });
   socket.on("error", (error) => stream.destroy(error));
-  socket.on("close", () => stream.destroy());
+  socket.on("close", () => {
+    // After a proper end TLS first takes the last bytes.
+    if (!ended || stream.readableEnded) stream.destroy();
+    else stream.once("end", () => setImmediate(() => stream.destroy()));
+  });
   stream.on("error", () => {}); // TLS reports it
   return { socket, stream };
 }

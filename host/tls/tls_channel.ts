@@ -19,6 +19,8 @@ import type { RelayedSocket } from "./relayed_socket.ts";
 
 /** How long a closed channel may take to send what it was given before. */
 const LINGER_MS = 5_000;
+/** How long TLS may take for what had arrived when the connection ended. */
+const LAST_BYTES_MS = 1_000;
 
 export class TlsChannel implements Channel {
   readonly closed: Promise<void>;
@@ -31,10 +33,14 @@ export class TlsChannel implements Channel {
   #closing = false;
   #ended = false;
   #reason: string | undefined;
-  #linger: ReturnType<typeof setTimeout> | undefined;
+  /** Ends what should have ended by itself. */
+  #deadline: ReturnType<typeof setTimeout> | undefined;
   #resolveClosed!: () => void;
 
-  /** @param tls has finished its handshake; nothing else reads it */
+  /**
+   * @param tls has finished its handshake; nothing else reads it
+   * @param below may be paused; it is read from now on
+   */
   constructor(tls: TLSSocket, below: RelayedSocket, readonly peer: PeerIdentity) {
     this.#tls = tls;
     this.#below = below;
@@ -44,8 +50,9 @@ export class TlsChannel implements Channel {
     tls.on("end", () => this.#end());
     tls.on("error", (error: Error) => this.#end(messageOf(error)));
     tls.on("close", () => this.#end());
-    below.socket.on("close", () => this.#end());
-    if (below.socket.destroyed) this.#end();
+    below.socket.on("close", () => this.#endWithin(LAST_BYTES_MS));
+    if (below.socket.destroyed) this.#endWithin(LAST_BYTES_MS);
+    else below.socket.resume();
   }
 
   get closeReason(): string | undefined {
@@ -79,7 +86,7 @@ export class TlsChannel implements Channel {
     this.#closing = true;
     this.#inbox.discard();
     this.#below.socket.resume();
-    this.#linger = setTimeout(() => this.#end(), LINGER_MS);
+    this.#endWithin(LINGER_MS);
     this.#tls.end();
   }
 
@@ -106,10 +113,16 @@ export class TlsChannel implements Channel {
     }
   }
 
+  #endWithin(ms: number): void {
+    if (this.#ended) return;
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#end(), ms);
+  }
+
   #end(reason?: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    clearTimeout(this.#linger);
+    clearTimeout(this.#deadline);
     if (!this.#closing) {
       this.#reason = reason ??
         (this.#decoder.inMessage ? "the connection ended inside a message" : undefined);
