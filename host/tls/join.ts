@@ -99,7 +99,7 @@ async function requestCertificate(
 ): Promise<{ identity: Identity; ca: CaCertificate }> {
   const secure = { address, serverName: SERVER_NAME, protocol: JOIN_PROTOCOL, ca };
   const { tls, below } = await openTls(secure, onSocket);
-  // TLS has checked name and chain, but against the public CAs too: this one must be ours.
+  // TLS has checked name and chain; role and CA are checked here, as everywhere.
   const { raw } = tls.getPeerCertificate();
   const { peer } = await readCertificate(raw, ca, `The certificate of ${address}`);
   if (peer.role !== "coordinator") throw new ClusterrrError(`${address} is no coordinator`);

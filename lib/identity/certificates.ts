@@ -2,9 +2,9 @@
  * Certificates: what ours contain, making them, and reading who a certificate speaks for.
  *
  * Subject `CN=<name>, OU=<role>`, one DNS name (`serverNameOf`), an EC P-256 key, signed by the one CA. TLS proves
- * that the peer has the key; {@link readCertificate} checks everything else itself, signature and dates
- * included, because Deno's TLS clients trust the public CAs besides ours, and because a resumed session is not
- * verified again.
+ * that the peer has the key; {@link readCertificate} checks everything else once more itself, signature and dates
+ * included: role and name must be read with care anyway, whom the TLS library trusts besides ours has changed between
+ * its versions, and where hosts may join the listener cannot leave the refusal to it.
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
