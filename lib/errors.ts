@@ -8,6 +8,7 @@
  * ├── FormatError           bytes that do not follow a format: file and offset
  * │   └── VersionError      a format, protocol or QEMU version this build does not know
  * ├── ProtocolError         a peer sent what the protocol does not allow
+ * ├── RemoteError           a call failed on the other side: the peer, the error's name and data there
  * ├── QmpError              QEMU's monitor refused a command or went away
  * ├── HostError             a command on this host failed: command, exit code, stderr
  * ├── InterruptedError      the user ended the work (Ctrl-C, SIGTERM)
@@ -77,6 +78,20 @@ export class VersionError extends FormatError {
 /** A peer sent what the protocol does not allow. */
 export class ProtocolError extends ClusterrrError {
   override name = "ProtocolError";
+}
+
+/** A call failed on the other side of a channel. `remoteName` and `data` are that error's name and data. */
+export class RemoteError extends ClusterrrError {
+  override name = "RemoteError";
+  constructor(
+    readonly peer: string,
+    readonly remoteName: string,
+    message: string,
+    readonly data?: unknown,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
 }
 
 /** QEMU's monitor refused a command, or went away while one was pending. */
