@@ -219,6 +219,10 @@ Deno.test("log: what stands under a secret's name is hidden, with its copies in 
       assert.doesNotMatch(text, /zzzz|yyyy/, name);
     }
   }
+  const short = records(() =>
+    logOf("x").info("m", { password: "abc", keys: { flag: true, n: 5 } })
+  );
+  assert.deepEqual([short[0]!.password, short[0]!.keys], ["[secret]", "[secret]"]);
   const plain = logged(() =>
     logOf("x").info("monkey", { monkey: "visible-text", keyboard: "shown" })
   );

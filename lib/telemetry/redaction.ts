@@ -87,7 +87,6 @@ export class Redaction {
     if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
       return `[${value.byteLength} bytes]`;
     }
-    if (value instanceof CryptoKey) return HIDDEN;
     if (value instanceof Date || value instanceof URL) return this.text(value.toJSON() ?? "");
     if (depth >= DEPTH_MAX) return "[…]";
     if (value instanceof Error) return this.#error(value, depth);
