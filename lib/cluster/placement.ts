@@ -105,7 +105,7 @@ export function placementNote(cluster: PlaceableCluster): string | undefined {
     .filter((host) => host !== undefined);
   if (named.length === 0) return undefined;
   const hosts = [...new Set(named)].sort(compareNames).join(", ");
-  return `The cluster file places it on ${hosts}; without a coordinator all of it runs on this host.`;
+  return `The cluster file names the hosts ${hosts}; without a coordinator all of it runs on this one.`;
 }
 
 /** The cluster without its placement: that is not part of what the VMs are. */

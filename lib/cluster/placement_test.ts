@@ -95,7 +95,7 @@ Deno.test("placement: on one host it is ignored, with a note, and no part of wha
   const spec = parse(FILE);
   assert.equal(
     placementNote(spec),
-    "The cluster file places it on b, c; without a coordinator all of it runs on this host.",
+    "The cluster file names the hosts b, c; without a coordinator all of it runs on this one.",
   );
   assert.deepEqual(withoutPlacement(spec), parse(FILE.replaceAll(/, host: [bc]/g, "")));
   assert.equal(placementNote(withoutPlacement(spec)), undefined);
