@@ -20,6 +20,7 @@ import type { BootOptions, BootReport, Progress } from "../lib/cli/ports.ts";
 import { directoryBytes } from "../lib/catalog/directories.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
 import { makeMac } from "../lib/cluster/mac_address.ts";
+import { placementNote } from "../lib/cluster/placement.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import {
   encodeFrames,
@@ -59,6 +60,8 @@ export async function boot(
   const store = new SnapshotStore();
   if (store.has(options.save) && !options.force) throw nameTaken(options.save);
   const { spec, text } = await loadClusterFile(options.spec);
+  const placement = placementNote(spec);
+  if (placement !== undefined) progress.note(placement);
   await using cleanup = new AsyncDisposableStack();
   const run = RunDirectory.create(`boot ${options.save}`);
   cleanup.defer(() => run.remove());

@@ -12,6 +12,7 @@ import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
 import { HostError, InterruptedError } from "../lib/errors.ts";
+import { placementNote } from "../lib/cluster/placement.ts";
 import type {
   Progress,
   RecordOptions,
@@ -64,6 +65,8 @@ export async function record(
   if (!table.verified) {
     progress.note(`QEMU ${qemu.version}: its log format is known from its source only, not tried.`);
   }
+  const placement = placementNote(spec);
+  if (placement !== undefined) progress.note(placement);
   progress.show({ phase: "preparing", vms: [] });
   const createdAt = new Date().toISOString();
   const startedFrom = snapshot === undefined ? {} : {

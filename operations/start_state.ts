@@ -7,6 +7,7 @@ import type { QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
 import type { RunDirectory } from "../host/run_directory.ts";
 import { ClusterrrError, FormatError } from "../lib/errors.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
+import { withoutPlacement } from "../lib/cluster/placement.ts";
 import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
 import type { Manifest } from "../lib/recording/manifest.ts";
 import { decodeFrames, filesOf, type Snapshot } from "../lib/snapshot/snapshot.ts";
@@ -38,7 +39,9 @@ export async function findStart(
   }
   const snapshot = new SnapshotStore().open(snapshotName);
   const spec = snapshot.manifest.cluster as ClusterSpec;
-  const differences = loaded === undefined ? [] : specDifferences(spec, loaded.spec);
+  const differences = loaded === undefined
+    ? []
+    : specDifferences(withoutPlacement(spec), withoutPlacement(loaded.spec));
   if (differences.length > 0) {
     throw new ClusterrrError(
       `${specPath} is not the cluster of snapshot "${snapshotName}":\n` +

@@ -12,7 +12,7 @@ Deno.test("cluster file: everything said", () => {
   const text = `
 name: trio
 network:
-  uplink: {address: 10.77.0.254/24, nat: true}
+  uplink: {address: 10.77.0.254/24, nat: true, host: left-rack}
 profile:
   qemu: /opt/qemu
   machine: pc-i440fx-7.2
@@ -27,6 +27,7 @@ defaults:
   args: panic=-1
 vms:
   - name: alpha
+    host: right-rack
     args: role=server ip=10.77.0.1/24
     disks: [a.qcow2, {image: /b, format: raw}]
     mac: 52:54:00:AB:00:01
@@ -41,7 +42,7 @@ vms:
 `;
   assert.deepEqual(parse(text), {
     name: "trio",
-    network: { uplink: { address: "10.77.0.254/24", nat: true } },
+    network: { uplink: { address: "10.77.0.254/24", nat: true, host: "left-rack" } },
     qemu: {
       program: "/opt/qemu",
       machine: "pc-i440fx-7.2",
@@ -52,6 +53,7 @@ vms:
     vms: [{
       number: 1,
       name: "alpha",
+      host: "right-rack",
       memoryMiB: 1024,
       kernel: "/c/images/vmlinuz",
       initrd: "/c/images/initrd",
@@ -155,6 +157,7 @@ const nameArb = fc.stringMatching(/^[a-z][a-z0-9-]{0,8}$/);
 const wordArb = fc.stringMatching(/^[a-z0-9_.=]{1,12}$/);
 const fileArb = fc.stringMatching(/^[a-z]{1,8}$/).filter((name) => name !== "dir");
 const vmArb = fc.record({
+  host: nameArb,
   memory: fc.integer({ min: 32, max: 65_536 }).map((mib) => `${mib}M`),
   kernel: fileArb,
   initrd: fileArb,
@@ -186,6 +189,7 @@ Deno.test("cluster file: what was written comes out", () => {
         vms.map(([name, vm], i) => ({
           number: i + 1,
           name,
+          ...(vm.host === undefined ? {} : { host: vm.host }),
           memoryMiB: Number.parseInt(vm.memory ?? "256M"),
           kernel: `/c/${vm.kernel}`,
           ...(vm.initrd === undefined ? {} : { initrd: `/c/${vm.initrd}` }),

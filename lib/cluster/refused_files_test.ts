@@ -8,7 +8,7 @@ const NAME = "expected a name of a-z, 0-9 and -, starting with a letter, at most
 const SIZE = 'expected a size such as "512M" or "2G"';
 const MAC = "expected a unicast MAC address such as 52:54:00:12:34:56";
 const UPLINK = "expected an IPv4 address with its prefix length, such as 10.77.0.254/24";
-const VM_KEYS = "name, memory, kernel, initrd, args, disk, disks, mac, serialInput";
+const VM_KEYS = "name, host, memory, kernel, initrd, args, disk, disks, mac, serialInput";
 const vm = (more: string) => `name: c\nvms:\n  - name: a\n    kernel: k\n    ${more}\n`;
 const top = (more: string) => `name: c\n${more}\nvms: [{name: a, kernel: k}]\n`;
 
@@ -201,7 +201,7 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
     "uplink",
     top("network: {uplink: eth0}"),
     "2:19: network.uplink: expected an uplink: " +
-    '{address: 10.77.0.254/24, nat: true or false}, found "eth0"',
+    '{address: 10.77.0.254/24, nat: true or false, host: …}, found "eth0"',
   ],
   [
     "no address",
@@ -239,6 +239,12 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
     "nat",
     top("network: {uplink: {address: 10.0.0.1/24, nat: yes}}"),
     '2:47: network.uplink.nat: expected true or false, found "yes"',
+  ],
+  ["host of a VM", vm("host: 10.0.0.1"), `5:11: vms[0].host: ${NAME}, found "10.0.0.1"`],
+  [
+    "host of the uplink",
+    top("network: {uplink: {address: 10.0.0.1/24, host: Left}}"),
+    `2:48: network.uplink.host: ${NAME}, found "Left"`,
   ],
   [
     "qemu missing",

@@ -71,10 +71,10 @@ export class Resolver {
   #network(): NetworkSpec {
     const { network } = this.content;
     if (network === undefined || network === "isolated" || network.uplink === undefined) return {};
-    const { address, nat = false } = network.uplink;
+    const { address, nat = false, host } = network.uplink;
     const wrong = addressProblem(address);
     if (wrong !== undefined) this.#report(["network", "uplink", "address"], wrong);
-    return { uplink: { address, nat } };
+    return { uplink: { address, nat, ...(host === undefined ? {} : { host }) } };
   }
 
   #machine(): MachineSpec {
@@ -96,6 +96,7 @@ export class Resolver {
     return {
       number: index + 1,
       name: vm.name,
+      ...(vm.host === undefined ? {} : { host: vm.host }),
       memoryMiB: this.#memoryMiB(vm, index),
       kernel: this.#kernel(vm, index),
       ...(initrd === undefined ? {} : { initrd }),

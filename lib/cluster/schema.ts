@@ -73,6 +73,7 @@ const name = () =>
     "a name of a-z, 0-9 and -, starting with a letter, at most 31 long",
     /^[a-z][a-z0-9-]{0,30}$/,
   );
+const host = () => name().describe("The host it is placed on. Default: the coordinator chooses");
 const memory = () =>
   text('a size such as "512M" or "2G"', /^[1-9][0-9]{0,5}[MG]$/)
     .describe("Memory of the VM: 32M to 64G");
@@ -100,6 +101,7 @@ const MAC = "a unicast MAC address such as 52:54:00:12:34:56";
 
 const vm = section("a VM: {name: …, …}", {
   name: name(),
+  host: host().optional(),
   memory: memory().optional(),
   kernel: path().describe("The Linux kernel to boot").optional(),
   initrd: path().describe("The initial RAM disk").optional(),
@@ -116,7 +118,7 @@ const vm = section("a VM: {name: …, …}", {
 
 const UPLINK_ADDRESS = "an IPv4 address with its prefix length, such as 10.77.0.254/24";
 const NETWORK = '"isolated", or {uplink: {address: …, nat: …}}';
-const UPLINK = "an uplink: {address: 10.77.0.254/24, nat: true or false}";
+const UPLINK = "an uplink: {address: 10.77.0.254/24, nat: true or false, host: …}";
 
 const network = z.union([
   z.literal("isolated", expecting(NETWORK)),
@@ -126,6 +128,8 @@ const network = z.union([
         .describe("The host's own address on the cluster's bridge"),
       nat: z.boolean(expecting("true or false"))
         .describe("Whether the VMs reach the host's networks. Default: false").optional(),
+      host: name()
+        .describe("The host that has the uplink. Default: the first one with VMs").optional(),
     }).optional(),
   }),
 ], expecting(NETWORK)).describe("What the VMs reach beside each other. Default: isolated");

@@ -19,6 +19,8 @@ export interface NetworkSpec {
     readonly address: string;
     /** Whether the VMs reach the host's networks through it. */
     readonly nat: boolean;
+    /** The host that has it; see `placement.ts`. */
+    readonly host?: string;
   };
 }
 
@@ -39,6 +41,8 @@ export interface VmSpec {
   /** From 1, in the order of the file. */
   readonly number: VmNumber;
   readonly name: string;
+  /** The host that it is placed on; see `placement.ts`. */
+  readonly host?: string;
   readonly memoryMiB: number;
   readonly kernel: string;
   readonly initrd?: string;
