@@ -17,6 +17,8 @@ import type { VmNumber } from "../units.ts";
 import {
   Deliveries,
   hashFrame,
+  NO_REMOTE_HASH,
+  type SendDrift,
   SendJoin,
   SentFrames,
   type SentLookup,
@@ -112,7 +114,7 @@ interface Captured {
 class RecordedStream implements LogSink {
   readonly sent = new SentFrames();
   readonly join = new SendJoin(this.sent);
-  readonly deliveries = new Deliveries();
+  readonly deliveries: Deliveries;
   readonly captured: Captured[] = [];
   /** Finds where in the log the epochs begin. */
   readonly cuts: CutPlacer;
@@ -133,9 +135,11 @@ class RecordedStream implements LogSink {
     readonly recording: RecordingVm,
     private readonly lookup: SentLookup,
     private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
-    logBufferBytes: number | undefined,
+    { logBufferBytes, remote }: RecordingOptions,
   ) {
+    this.deliveries = new Deliveries(undefined, remote?.cookie);
     this.cuts = new CutPlacer({
+      remoteEpochs: remote !== undefined,
       oldestDelivery: () => this.deliveries.oldest,
       ...(logBufferBytes === undefined ? {} : { bufferBytes: logBufferBytes }),
     });
@@ -230,6 +234,8 @@ export interface RecordingOptions {
   readonly frameHeadBytes?: number;
   /** What QEMU holds back of its log at most. Default: stdio's buffer, 4 KiB. */
   readonly logBufferBytes?: number;
+  /** Where other hosts record VMs of the same cluster: the cookie of the tunnel to them. */
+  readonly remote?: { readonly cookie: bigint };
 }
 
 /** Records the VMs of one host. */
@@ -259,7 +265,7 @@ export class RecordingAgent implements RecorderSink {
     for (const vm of vms) {
       this.#streams.set(
         vm.vm.number,
-        new RecordedStream(vm, lookup, numberOf, options.logBufferBytes),
+        new RecordedStream(vm, lookup, numberOf, options),
       );
     }
   }
@@ -275,8 +281,15 @@ export class RecordingAgent implements RecorderSink {
     sendNumber: number,
     length: number,
     lamport: bigint,
+    _ktimeNs?: bigint,
+    hash?: bigint,
   ): void {
-    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
+    const remote = source !== 0 && !this.#streams.has(source);
+    const remoteHash = remote ? hash ?? NO_REMOTE_HASH : undefined;
+    this.#streams.get(vm)?.deliveries.add(
+      { source, sendNumber, length, lamport, remoteHash },
+      delivery,
+    );
   }
 
   /** Begins an epoch: no later frame is stamped with an earlier time. Epochs rise. */
@@ -351,6 +364,18 @@ export class RecordingAgent implements RecorderSink {
   /** Deliveries that never showed in a log: frames that a full tap queue dropped after the recorder. */
   get skippedDeliveries(): number {
     return this.#each((stream) => stream.deliveries.skipped).reduce((a, b) => a + b, 0);
+  }
+
+  /**
+   * Where the recorder's numbers of a VM's frames and those of its log part. Other hosts name the VM's
+   * frames by the recorder's: number n is frame n + `frames` of the log, by the last drift whose `from`
+   * is at most n, and frame n if there is none.
+   * @throws {Error} for a VM that this agent does not record
+   */
+  sendDrifts(vm: VmNumber): { readonly drifts: readonly SendDrift[]; readonly complete: boolean } {
+    const stream = this.#streams.get(vm);
+    if (stream === undefined) throw new Error(`VM ${vm} is not recorded by this agent`);
+    return stream.join.history;
   }
 
   #each<T>(work: (stream: RecordedStream) => T): T[] {
