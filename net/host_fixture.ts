@@ -16,6 +16,8 @@ export interface Host {
   readonly netns: string;
   /** The end of its cable, in its namespace. */
   readonly device: string;
+  /** Its other end, a port of the switch. */
+  readonly port: string;
   /** 192.0.2.1 for the first (TEST-NET-1). */
   readonly address: string;
   /** Does `work` in the host's namespace, the commands that it runs included. One at a time. */
@@ -57,8 +59,7 @@ export async function withHosts(
     }
     await run(["ip", "-n", netns, "link", "add", "switch", "mtu", `${mtu}`, "type", "bridge"]);
     await run(["ip", "-n", netns, "link", "set", "switch", "up"]);
-    for (const { netns: host, device, address } of hosts) {
-      const port = host.slice(0, 5);
+    for (const { netns: host, device, port, address } of hosts) {
       const lines = [
         `link add ${port} mtu ${mtu} type veth peer name ${device} mtu ${mtu} netns ${host}`,
         `link set ${port} master switch up`,
@@ -81,6 +82,7 @@ function makeHost(netns: string, number: number): Host {
   return {
     netns,
     device: "eth0",
+    port: `port${number}`,
     address: `192.0.2.${number}`,
     act: async (work) => {
       const home = openFd("/proc/thread-self/ns/net", O_RDONLY);

@@ -120,7 +120,9 @@ export async function addTunnel(
       advice: ADVICE,
     });
   } catch (error) {
-    if (error instanceof HostError && error.stderr.includes("File exists")) taken(error);
+    // In the kernel's words, or of one that has none.
+    const exists = /VXLAN device with the specified VNI already exists|File exists/;
+    if (error instanceof HostError && exists.test(error.stderr)) taken(error);
     throw error;
   }
   const mtu = PAYLOAD_BYTES_MAX + TRAILER_BYTES;
