@@ -11,11 +11,11 @@ import {
   hashFrame,
   type Match,
   NO_REMOTE_HASH,
-  SendJoin,
   SentFrames,
   type SentLookup,
 } from "./frame_matcher.ts";
 import { hashKeyed } from "./keyed_hash.ts";
+import { SendJoin } from "./send_join.ts";
 
 const VMS = 3;
 const COOKIE = 0xfedc_ba98_7654_3210n;
@@ -384,44 +384,6 @@ Deno.test("a padded frame from another host is the short one; under another key 
   assert.equal(kindUnder(COOKIE ^ 1n << 63n), "unmatched");
 });
 
-Deno.test("property: the drifts give every frame its number, or say that there is doubt", () => {
-  let translated = 0;
-  let doubted = 0;
-  fc.assert(
-    fc.property(
-      fc.array(fc.record({ length: fc.integer({ min: 60, max: 62 }), refused: rarely }), {
-        maxLength: 60,
-        size: "max",
-      }),
-      (frames) => {
-        const sent = new SentFrames(64);
-        const join = new SendJoin(sent);
-        const truth: number[] = []; // by the recorder's number
-        const last = { length: 99, refused: false }; // shows every drift before it
-        for (const [i, { length, refused }] of [...frames, last].entries()) {
-          sent.add(`${i}`, length);
-          if (!refused) join.event(truth.push(i) - 1, length, BigInt(i + 1));
-          join.join(() => {});
-        }
-        const { drifts, complete } = join.history;
-        assert.equal(complete, true);
-        for (const [n, number] of truth.entries()) {
-          const found = n + (drifts.findLast(({ from }) => from <= n)?.frames ?? 0);
-          assert.ok(found <= number, "never a later frame");
-          const doubt = drifts.some(({ from, doubtFrom }) => doubtFrom <= n && n < from);
-          if (doubt) doubted++;
-          else {
-            assert.equal(found, number);
-            if (found !== n) translated++;
-          }
-        }
-      },
-    ),
-    { numRuns: 500 },
-  );
-  assert.ok(translated > 1000 && doubted > 100, `${translated}, ${doubted}: it says nothing`);
-});
-
 Deno.test("a unique frame does not show where the log stands", () => {
   // Found by the property (seed -1528962989). The refused frame shifts VM 3's numbers: its first event
   // is taken for the refused frame, so its second one for the frame that came first.
@@ -519,49 +481,6 @@ Deno.test("only the last frames are remembered", () => {
   assert.equal(sent.isUnique("hash 1"), false, "forgotten");
   sent.add("hash 0", 60);
   assert.equal(sent.isUnique("hash 0"), false);
-});
-
-Deno.test("a refused send shifts the numbers of those behind it, and of no other", () => {
-  const sent = new SentFrames(8);
-  const join = new SendJoin(sent);
-  for (const length of [60, 61, 99, 62]) sent.add(`${length}`, length); // 99 never reached the tap
-  for (const [n, length] of [60, 61, 62].entries()) join.event(n, length, BigInt(10 * n + 10));
-  const emitted: [number, bigint][] = [];
-  join.join((n, lamport) => emitted.push([n, lamport]));
-  assert.deepEqual(emitted, [[0, 10n], [1, 20n], [2, 21n], [3, 30n]]);
-  assert.deepEqual([0, 1, 2, 3].map((n) => join.captureNumber(n)), [0, 1, 3, 4]);
-});
-
-Deno.test("the number of a frame that is long forgotten is no later frame's", () => {
-  for (const every of [2, 3, 4, 5]) {
-    const sent = new SentFrames(8);
-    const join = new SendJoin(sent);
-    const captured: number[] = []; // by the recorder's number
-    for (let i = 0; i < 60; i++) {
-      const refused = i % every === 0;
-      const length = refused ? 99 : 60 + i % 7;
-      sent.add(`${i}`, length);
-      if (!refused) join.event(captured.push(i) - 1, length, BigInt(i + 1));
-      join.join(() => {});
-      for (const [n, truth] of captured.entries()) {
-        const named = sent.hashOf(join.captureNumber(n));
-        assert.ok(named === undefined || Number(named) <= truth, `${truth} is taken for ${named}`);
-      }
-    }
-  }
-});
-
-Deno.test("an event that comes long after its frame identifies nothing", () => {
-  const sent = new SentFrames(4);
-  const join = new SendJoin(sent);
-  for (const [n, length] of [60, 61, 60, 62, 63, 64].entries()) {
-    sent.add(`${n}`, length);
-    join.event(n, length, BigInt(10 * n + 10));
-  }
-  const emitted: bigint[] = [];
-  join.join((_n, lamport) => emitted.push(lamport));
-  assert.deepEqual(emitted, [1n, 2n, 30n, 40n, 50n, 60n]);
-  assert.equal(join.captureNumber(5), 5, "no frame was refused");
 });
 
 Deno.test("a frame that QEMU padded is the short frame that was sent", () => {

@@ -18,13 +18,12 @@ import {
   Deliveries,
   hashFrame,
   NO_REMOTE_HASH,
-  type SendDrift,
-  SendJoin,
   SentFrames,
   type SentLookup,
   storedHash,
 } from "./frame_matcher.ts";
 import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
+import { type SendDrift, SendJoin } from "./send_join.ts";
 
 /** Where a VM's hybrid log goes; `lib/recording` implements it. */
 export interface HybridLogPort {
