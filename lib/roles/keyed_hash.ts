@@ -24,6 +24,12 @@ function avalanche(x: number): number {
   return x ^ x >>> 16;
 }
 
+/** The end of a frame that does not fill a step, zeros behind it. */
+const rest = new Uint8Array(STEP_BYTES);
+const restWords = new DataView(rest.buffer);
+/** For making one bigint of numbers, which is the larger part of the time of a short frame. */
+const scratch = new DataView(new ArrayBuffer(8));
+
 /**
  * The hash of a whole frame under `key`, the recording's cookie; never 0. `undefined` where a frame of this
  * length has none.
@@ -31,13 +37,26 @@ function avalanche(x: number): number {
 export function hashKeyed(frame: Uint8Array, key: bigint): bigint | undefined {
   const { length } = frame;
   if (length < ETHERNET_HEADER_BYTES || length > HASHED_BYTES_MAX) return undefined;
-  const low = Number(key & 0xffff_ffffn) | 0;
-  const high = Number(key >> 32n & 0xffff_ffffn) | 0;
+  scratch.setBigUint64(0, key, true);
+  const low = scratch.getInt32(0, true);
+  const high = scratch.getInt32(4, true);
   let a = low ^ PRIME_1;
   let b = high ^ PRIME_2;
   let c = high + PRIME_3 | 0;
   let d = low + PRIME_4 | 0;
-  const step = (first: number, second: number) => {
+  const view = new DataView(frame.buffer, frame.byteOffset, length);
+  const whole = length - length % STEP_BYTES;
+  for (let at = 0; at < length; at += STEP_BYTES) {
+    let words = view;
+    let from = at;
+    if (at === whole) {
+      rest.fill(0);
+      for (let i = at; i < length; i++) rest[i - at] = frame[i]!;
+      words = restWords;
+      from = 0;
+    }
+    const first = words.getInt32(from, true);
+    const second = words.getInt32(from + 4, true);
     a = Math.imul(a ^ first, PRIME_1);
     a = a << 15 | a >>> 17;
     b = Math.imul(b ^ second, PRIME_1);
@@ -46,20 +65,10 @@ export function hashKeyed(frame: Uint8Array, key: bigint): bigint | undefined {
     c = c << 13 | c >>> 19;
     d = Math.imul(d + second | 0, PRIME_2);
     d = d << 13 | d >>> 19;
-  };
-  const view = new DataView(frame.buffer, frame.byteOffset, length);
-  const whole = length - length % STEP_BYTES;
-  for (let at = 0; at < whole; at += STEP_BYTES) {
-    step(view.getInt32(at, true), view.getInt32(at + 4, true));
   }
-  if (whole < length) {
-    const rest = new Uint8Array(STEP_BYTES);
-    rest.set(frame.subarray(whole));
-    const last = new DataView(rest.buffer);
-    step(last.getInt32(0, true), last.getInt32(4, true));
-  }
-  const upper = avalanche(avalanche(a ^ length) ^ b) >>> 0;
-  const lower = avalanche(avalanche(c ^ length) ^ d) >>> 0;
-  const hash = BigInt(upper) << 32n | BigInt(lower);
-  return hash === 0n ? 1n : hash;
+  const upper = avalanche(avalanche(a ^ length) ^ b);
+  const lower = avalanche(avalanche(c ^ length) ^ d);
+  scratch.setInt32(0, (upper | lower) === 0 ? 1 : lower, true);
+  scratch.setInt32(4, upper, true);
+  return scratch.getBigUint64(0, true);
 }

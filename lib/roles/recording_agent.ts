@@ -23,7 +23,7 @@ import {
   storedHash,
 } from "./frame_matcher.ts";
 import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
-import { type SendDrift, SendJoin } from "./send_join.ts";
+import { type SendHistory, SendJoin } from "./send_join.ts";
 
 /** Where a VM's hybrid log goes; `lib/recording` implements it. */
 export interface HybridLogPort {
@@ -367,11 +367,10 @@ export class RecordingAgent implements RecorderSink {
 
   /**
    * Where the recorder's numbers of a VM's frames and those of its log part. Other hosts name the VM's
-   * frames by the recorder's: number n is frame n + `frames` of the log, by the last drift whose `from`
-   * is at most n, and frame n if there is none.
+   * frames by the recorder's. To be asked when the recording is sealed.
    * @throws {Error} for a VM that this agent does not record
    */
-  sendDrifts(vm: VmNumber): { readonly drifts: readonly SendDrift[]; readonly complete: boolean } {
+  sendDrifts(vm: VmNumber): SendHistory {
     const stream = this.#streams.get(vm);
     if (stream === undefined) throw new Error(`VM ${vm} is not recorded by this agent`);
     return stream.join.history;

@@ -22,6 +22,26 @@ export interface SendDrift {
   readonly doubtFrom: number;
 }
 
+/** How the recorder's numbers of a VM's frames become those of its log, which are the capture's. */
+export interface SendHistory {
+  /**
+   * Every drift from the start on, `from` ascending: the recorder's frame n is frame n + `frames` of the
+   * log, by the last drift whose `from` is at most n, and frame n if there is none.
+   */
+  readonly drifts: readonly SendDrift[];
+  /**
+   * There were not too many to be kept, 65,536; if there were, nothing is known of the frames from the
+   * last one's `from` on.
+   */
+  readonly complete: boolean;
+  /**
+   * Frames that neither observer can account for to the other: the last events were lost, or frames were
+   * refused and no later length has shown it. If there are any, frames behind the last drift may have
+   * numbers that are too low.
+   */
+  readonly unexplained: number;
+}
+
 /** Drifts that are kept for the end. */
 const DRIFTS_MAX = 1 << 16;
 
@@ -37,6 +57,10 @@ export class SendJoin {
   /** All of them, for those who have only the recorder's numbers. */
   readonly #history: SendDrift[] = [];
   #historyIsWhole = true;
+  /** The recorder's frames so far. */
+  #numbered = 0;
+  /** Events that fit no captured frame. */
+  #unplaced = 0;
   #joined = 0;
   #lastLamport = 0n;
 
@@ -54,16 +78,20 @@ export class SendJoin {
     return sendNumber + this.#drifts[i]!.frames;
   }
 
-  /**
-   * Every drift from the start on, ascending. `complete`: there were not too many to be kept, 65,536; if
-   * there were, nothing is known of the frames from the last one's `from` on.
-   */
-  get history(): { readonly drifts: readonly SendDrift[]; readonly complete: boolean } {
-    return { drifts: this.#history, complete: this.#historyIsWhole };
+  /** What is known at the end of the recording. */
+  get history(): SendHistory {
+    const drift = this.#drifts.at(-1)!.frames;
+    const unexplained = Math.max(0, this.sent.count - this.#numbered - drift);
+    return {
+      drifts: this.#history,
+      complete: this.#historyIsWhole,
+      unexplained: unexplained + this.#unplaced,
+    };
   }
 
   event(sendNumber: number, length: number, lamport: bigint): void {
     this.#events.push({ sendNumber, length, lamport });
+    this.#numbered = sendNumber + 1;
   }
 
   /**
@@ -74,9 +102,10 @@ export class SendJoin {
     let used = 0;
     for (const event of this.#events) {
       const at = this.#find(event.sendNumber, event.length);
-      if (at === undefined) {
-        if (this.captureNumber(event.sendNumber) >= this.sent.count) break; // not captured yet
+      if (at === "later" && !rest) break;
+      if (typeof at !== "number") {
         used++; // an event that fits nothing: identify nothing by it
+        this.#unplaced++;
         continue;
       }
       while (this.#joined < at) this.#emit(emit, this.#lastLamport + 1n); // lost events
@@ -92,19 +121,20 @@ export class SendJoin {
     emit(this.#joined++, this.#lastLamport);
   }
 
-  #find(sendNumber: number, length: number): number | undefined {
+  /** The captured frame of an event; `later`: it may not have been read yet. */
+  #find(sendNumber: number, length: number): number | "later" | "none" {
     const REFUSED_IN_A_ROW_MAX = 64;
     const first = this.captureNumber(sendNumber);
-    if (first < this.sent.count - this.sent.capacity) return undefined; // forgotten meanwhile
+    if (first < this.sent.count - this.sent.capacity) return "none"; // forgotten meanwhile
     for (let skip = 0; skip < REFUSED_IN_A_ROW_MAX; skip++) {
       const at = first + skip;
-      if (at >= this.sent.count) return undefined;
+      if (at >= this.sent.count) return "later";
       if (this.sent.lengthOf(at) === length) {
         if (skip > 0) this.#drift(sendNumber, at - sendNumber);
         return at;
       }
     }
-    return undefined;
+    return "none";
   }
 
   /** Notes a drift and forgets those that end before the oldest frame that is remembered. */
