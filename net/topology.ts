@@ -232,7 +232,8 @@ async function removedByIp(
     await run(["ip", ...where, kind, "delete", name], { advice: ADVICE });
     return true;
   } catch (error) {
-    const absent = /Cannot find device|No such file or directory/;
+    // The last: a file of a namespace that has never come up, or is gone.
+    const absent = /Cannot find device|No such file or directory|namespace.* failed: Invalid/;
     if (error instanceof HostError && absent.test(error.stderr)) return false;
     throw error;
   }

@@ -133,6 +133,14 @@ Deno.test("a tunnel that is left in the host's namespace is found and removed", 
   });
 });
 
+Deno.test("a namespace that never came up is removed by its name", async () => {
+  const { run: runId } = planSite({ vms: [[1]] }, [{ address: "192.0.2.1" } as Host], 0, 5n);
+  const { netns, netnsPath } = namesOf(runId);
+  await Deno.writeTextFile(netnsPath, "");
+  assert.deepEqual(await removeNetwork(runId), [`netns ${netns}`]);
+  assert.throws(() => Deno.statSync(netnsPath), Deno.errors.NotFound);
+});
+
 Deno.test("a tunnel that cannot work is refused before anything is made", () => {
   const remote = {
     address: "192.0.2.2",
