@@ -8,6 +8,7 @@ import {
   exchange,
   planSite,
   randomFrame,
+  type Site,
   tunnelLosses,
   UPLINK_MAC,
   withTunnels,
@@ -36,6 +37,15 @@ function unfragmentable(from: number, to: number, length: number): Uint8Array<Ar
 function tagged(frame: Uint8Array, ...vlans: number[]): Uint8Array<ArrayBuffer> {
   const tags = vlans.flatMap((vlan) => [0x81, 0, 0xa0 | vlan >> 8, vlan & 255]);
   return Uint8Array.from([...frame.subarray(0, 12), ...tags, ...frame.subarray(12)]);
+}
+
+/** Lets larger frames than Ethernet's through bridges and tunnels. */
+async function raiseMtu(sites: readonly Site[], mtu: number): Promise<void> {
+  for (const { network, plan } of sites) {
+    for (const device of [network.tapOf(plan.vms[0]!.number), namesOf(plan.run).tunnel]) {
+      await run([...network.enter, "ip", "link", "set", device, "mtu", `${mtu}`]);
+    }
+  }
 }
 
 Deno.test("frames of every length reach a VM of another host as the frames they are", async () => {
@@ -87,11 +97,7 @@ Deno.test("VLAN tags pass and are hashed; a frame too long for a hash passes wit
       const { length, remoteHash, source } = notesOf(2).deliveriesTo(2).at(-1)!;
       assert.deepEqual([source, length, remoteHash], [1, frame.length, hashKeyed(frame, cookie)]);
     }
-    for (const { network, plan } of sites) {
-      for (const device of [network.tapOf(plan.vms[0]!.number), namesOf(plan.run).tunnel]) {
-        await run([...network.enter, "ip", "link", "set", device, "mtu", "4000"]);
-      }
-    }
+    await raiseMtu(sites, 4000);
     for (const length of [1522, 1523, 3000]) {
       const frame = randomFrame(1, 2, length);
       tap(1).send(frame);
@@ -100,6 +106,18 @@ Deno.test("VLAN tags pass and are hashed; a frame too long for a hash passes wit
       assert.deepEqual([source, remoteHash], [1, hashKeyed(frame, cookie)]);
       assert.equal(remoteHash === undefined, length > 1522);
     }
+  });
+});
+
+Deno.test("a frame that takes no trailer is dropped and counted", async () => {
+  await withTunnels({ vms: [[1], [2]] }, async (bench) => {
+    const { tap, sites } = bench;
+    await raiseMtu(sites, 40_000);
+    tap(1).send(randomFrame(1, 2, 30_000)); // more than the kernel lets a program make
+    tap(1).send(testFrame(macOf(1), "next", macOf(2)));
+    assert.deepEqual(await tap(2).payloads(1), ["next"]);
+    assert.deepEqual(tunnelLosses(bench), [[0n, 1n, 0n], [0n, 0n, 0n]]);
+    assert.equal(sites[0]!.recorder.counters().tunnel!.out, 1n);
   });
 });
 
