@@ -19,6 +19,13 @@ export function parseCidr(text: string): Cidr {
   return { address: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0, prefix };
 }
 
+/** Whether `text` is an IPv4 address: four numbers, no leading zeros. */
+export function isIpv4(text: string): boolean {
+  const parts = text.split(".");
+  return parts.length === 4 &&
+    parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) <= 255);
+}
+
 function masked(address: number, prefix: number): number {
   return (address & (-1 << (32 - prefix))) >>> 0;
 }

@@ -24,6 +24,8 @@ export interface RunNames {
   readonly uplink: string;
   /** The uplink's other end, a port of the bridge. */
   readonly uplinkPort: string;
+  /** The tunnel to other hosts, a port of the bridge. */
+  readonly tunnel: string;
   /** The nftables table (family ip) with the masquerade rule. */
   readonly natTable: string;
   /** The directory of BPF pins. */
@@ -39,6 +41,7 @@ export function namesOf(run: string): RunNames {
     bridge: `clrr${run}br`,
     uplink: `clrr${run}`,
     uplinkPort: `clrr${run}up`,
+    tunnel: `clrr${run}tn`,
     natTable: `clusterrr_${run}`,
     pins: `${BPFFS}/clrr-${run}`,
   };
@@ -55,9 +58,15 @@ export function tapName(run: string, vm: VmNumber): string {
 
 /** The run that a name of ours belongs to; `undefined` for anybody else's. */
 export function runOf(
-  kind: "netns" | "uplink" | "natTable" | "pins",
+  kind: "netns" | "uplink" | "tunnel" | "natTable" | "pins",
   name: string,
 ): string | undefined {
-  const prefix = { netns: "clrr-", uplink: "clrr", natTable: "clusterrr_", pins: "clrr-" }[kind];
-  return new RegExp(`^${prefix}(${RUN_ID})$`).exec(name)?.[1];
+  const [prefix, suffix = ""] = {
+    netns: ["clrr-"],
+    uplink: ["clrr"],
+    tunnel: ["clrr", "tn"],
+    natTable: ["clusterrr_"],
+    pins: ["clrr-"],
+  }[kind];
+  return new RegExp(`^${prefix}(${RUN_ID})${suffix}$`).exec(name)?.[1];
 }

@@ -3,7 +3,7 @@ import { namesOf, runOf, tapName } from "./names.ts";
 
 Deno.test("every device name fits in 15 bytes", () => {
   const names = namesOf("ab12cd");
-  for (const name of [names.bridge, names.uplink, names.uplinkPort, tapName("ab12cd", 9999)]) {
+  for (const name of [names.bridge, names.uplinkPort, names.tunnel, tapName("ab12cd", 9999)]) {
     assert.ok(name.length <= 15, name);
   }
   assert.equal(tapName("ab12cd", 9999), "clrrab12cdv9999");
@@ -25,6 +25,9 @@ Deno.test("runOf finds the run in our names only", () => {
   assert.equal(runOf("pins", names.pins.split("/").at(-1)!), "ab12cd");
   assert.equal(runOf("uplink", names.uplink), "ab12cd");
   assert.equal(runOf("natTable", names.natTable), "ab12cd");
+  assert.equal(runOf("tunnel", names.tunnel), "ab12cd");
+  assert.equal(runOf("tunnel", names.uplink), undefined);
+  assert.equal(runOf("uplink", names.tunnel), undefined);
   assert.equal(runOf("uplink", names.uplinkPort), undefined);
   assert.equal(runOf("uplink", names.bridge), undefined);
   assert.equal(runOf("uplink", "eth0"), undefined);

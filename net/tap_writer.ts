@@ -12,12 +12,14 @@ export interface WriterOrder {
   readonly fd: number;
   readonly vm: number;
   readonly count: number;
+  /** Bytes of a frame. Default 60. */
+  readonly bytes?: number;
 }
 
 declare const self: { postMessage(message: "done"): void };
 
 addEventListener("message", (event) => {
-  const { gate, writers, fd, vm, count } = (event as MessageEvent<WriterOrder>).data;
+  const { gate, writers, fd, vm, count, bytes = 60 } = (event as MessageEvent<WriterOrder>).data;
   const port = new FramePort(fd);
   const ready = new Int32Array(gate);
   Atomics.add(ready, 0, 1);
@@ -25,6 +27,10 @@ addEventListener("message", (event) => {
   for (let n = Atomics.load(ready, 0); n < writers; n = Atomics.load(ready, 0)) {
     if (Atomics.wait(ready, 0, n, 10_000) === "timed-out") throw new Error("a writer is missing");
   }
-  for (let i = 0; i < count; i++) port.send(testFrame(macOf(vm), `${vm}:${i}`));
+  const frame = new Uint8Array(bytes);
+  for (let i = 0; i < count; i++) {
+    frame.set(testFrame(macOf(vm), `${vm}:${i}`));
+    port.send(frame);
+  }
   self.postMessage("done");
 });

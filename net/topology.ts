@@ -24,8 +24,10 @@ import { inNetns } from "../host/libc.ts";
 import { type Cidr, parseCidr, subnetOf, subnetsOverlap } from "./cidr.ts";
 import { BPFFS, namesOf, NETNS_DIRECTORY, type RunNames, runOf, tapName } from "./names.ts";
 import { disableNat, enableNat, findNatRuns } from "./nat.ts";
+import { disableChecksumOffload } from "./offload.ts";
 import { removePins } from "./pins.ts";
 import { requireNetworkPrivileges } from "./privileges.ts";
+import { addTunnel, checkTunnel, type TunnelPlan } from "./tunnel.ts";
 
 /** Ports of a Linux bridge (BR_MAX_PORTS, net/bridge/br_private.h); one is for the uplink. */
 const VMS_MAX = 1022;
@@ -45,6 +47,8 @@ export interface NetworkPlan {
     /** The MAC address of the host's end; default: a random one. */
     readonly mac?: string;
   };
+  /** The way to the VMs of other hosts. */
+  readonly tunnel?: TunnelPlan;
 }
 
 /** A network that exists. */
@@ -70,12 +74,14 @@ export async function createNetwork(plan: NetworkPlan): Promise<Network> {
   const names = namesOf(plan.run);
   const taps = new Map(plan.vms.map((vm) => [vm.number, tapName(plan.run, vm.number)]));
   if (taps.size !== plan.vms.length) throw new Error("two VMs of the plan have the same number");
-  if (taps.size > VMS_MAX) {
+  const room = plan.tunnel === undefined ? VMS_MAX : VMS_MAX - 1;
+  if (taps.size > room) {
     throw new ClusterrrError(
-      `${taps.size} VMs on one host: a bridge has room for ${VMS_MAX}. Use more hosts.`,
+      `${taps.size} VMs on one host: a bridge has room for ${room}. Use more hosts.`,
     );
   }
   const uplink = plan.uplink && { ...plan.uplink, cidr: parseCidr(plan.uplink.address) };
+  if (plan.tunnel !== undefined) checkTunnel(plan.tunnel, taps.keys());
   requireNetworkPrivileges();
   if (uplink !== undefined) await refuseUsedSubnet(uplink.cidr, uplink.address);
 
@@ -86,11 +92,17 @@ export async function createNetwork(plan: NetworkPlan): Promise<Network> {
     undo.push(() => run(["ip", "netns", "delete", names.netns]));
     quietNamespace(names.netnsPath);
     await addBridge(enter, names.bridge, [...taps.values()]);
+    if (plan.tunnel !== undefined) {
+      undo.push(() => removeTunnel(names));
+      await addTunnel(enter, names, plan.tunnel);
+    }
     if (uplink !== undefined) {
       const kind = ["type", "veth", "peer", "name", names.uplinkPort, "netns", names.netns];
       const mac = uplink.mac === undefined ? [] : ["address", uplink.mac];
       await run(["ip", "link", "add", names.uplink, ...mac, ...kind]);
       undo.push(() => run(["ip", "link", "delete", names.uplink]));
+      // A checksum that is left to a device would be made over the trailer of the tunnel as well.
+      if (plan.tunnel !== undefined) disableChecksumOffload(names.uplink);
       await configureUplink(enter, names, uplink.address);
       if (uplink.nat) await enableNat(plan.run, subnetOf(uplink.cidr)); // all or nothing by itself
     }
@@ -195,24 +207,40 @@ export async function removeNetwork(run: string): Promise<string[]> {
   if (await removePins(names.pins)) removed.push(`bpf pins ${names.pins}`);
   if (await disableNat(run)) removed.push(`nft table ${names.natTable}`);
   if (await removedByIp("link", names.uplink)) removed.push(`link ${names.uplink}`);
+  if (await removeTunnel(names)) removed.push(`link ${names.tunnel}`);
   if (await removedByIp("netns", names.netns)) removed.push(`netns ${names.netns}`);
   return removed;
 }
 
+/**
+ * Deletes the tunnel, in the run's namespace or in this one; false where there is none. A namespace that
+ * something holds open outlives its name: the tunnel's port must not be taken that long.
+ */
+async function removeTunnel(names: RunNames): Promise<boolean> {
+  const left = directoryNames(NETNS_DIRECTORY).includes(names.netns);
+  const inside = left && await removedByIp("link", names.tunnel, ["-n", names.netns]);
+  return await removedByIp("link", names.tunnel) || inside;
+}
+
 /** Deletes a link or namespace by name; false where there is none. */
-async function removedByIp(kind: "link" | "netns", name: string): Promise<boolean> {
+async function removedByIp(
+  kind: "link" | "netns",
+  name: string,
+  where: readonly string[] = [],
+): Promise<boolean> {
   try {
-    await run(["ip", kind, "delete", name], { advice: ADVICE });
+    await run(["ip", ...where, kind, "delete", name], { advice: ADVICE });
     return true;
   } catch (error) {
-    const absent = /Cannot find device|No such file or directory/;
+    // The last: a file of a namespace that has never come up, or is gone.
+    const absent = /Cannot find device|No such file or directory|namespace.* failed: Invalid/;
     if (error instanceof HostError && absent.test(error.stderr)) return false;
     throw error;
   }
 }
 
 /**
- * The runs that have anything on this host: a namespace, an uplink, an nftables table or BPF pins.
+ * The runs that have anything on this host: a namespace, an uplink, a tunnel, an nftables table or BPF pins.
  * It does not know which of them are going on right now; the caller does.
  * @throws {HostError}
  */
@@ -223,7 +251,7 @@ export async function findLeftNetworks(): Promise<string[]> {
   const found = [
     ...directoryNames(NETNS_DIRECTORY).map((name) => runOf("netns", name)),
     ...directoryNames(BPFFS).map((name) => runOf("pins", name)),
-    ...links.map((link) => runOf("uplink", link.ifname)),
+    ...links.map((link) => runOf("uplink", link.ifname) ?? runOf("tunnel", link.ifname)),
     ...await findNatRuns(),
   ];
   return [...new Set(found.filter((run) => run !== undefined))].sort();

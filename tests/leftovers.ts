@@ -26,7 +26,7 @@ async function traces(): Promise<Trace[]> {
   add("run directory", namesIn("/run/clusterrr"), `^(${RUN})$`);
   add("scratch directory", namesIn("/dev/shm"), `^clusterrr-(${RUN})$`);
   add("bpf pins", namesIn("/sys/fs/bpf"), `^clrr-(${RUN})$`);
-  add("link", namesIn("/sys/class/net"), `^clrr(${RUN})$`);
+  add("link", namesIn("/sys/class/net"), `^clrr(${RUN})(?:tn)?$`);
   add("nft table", await nftTables(), `^clusterrr_(${RUN})$`);
   for (const { pid, run } of qemuProcesses()) found.push({ what: `QEMU process ${pid}`, run });
   return found;

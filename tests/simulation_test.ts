@@ -66,7 +66,10 @@ function assertSameRun(recorded: Recorded, replayed: readonly ReplayedSim[]): vo
   }
 }
 
-/** Every reference names a frame that was sent, with the bytes that were received. */
+/**
+ * Every reference names a frame that was sent, with the bytes that were received; one to a VM of another
+ * host by its recorder's number.
+ */
 function assertTrueReferences({ directory, world }: Recorded): { internal: number; whole: number } {
   let internal = 0;
   let whole = 0;
@@ -84,7 +87,10 @@ function assertTrueReferences({ directory, world }: Recorded): { internal: numbe
         assert.equal(item.payload, frame.toHex());
       } else {
         internal++;
-        const named = world.vms[item.source - 1]!.frames[item.number];
+        const sender = world.vms[item.source - 1]!;
+        const remote = world.hostOf(sender.number) !== world.hostOf(vm.number);
+        const number = remote ? sender.numberedFrames[item.number]! : item.number;
+        const named = sender.frames[number];
         assert.ok(named !== undefined);
         assert.equal(
           padFrame(named).toHex(),
@@ -192,6 +198,78 @@ Deno.test("simulation: lost events, refused sends and full taps cost bytes, neve
   });
   if (Deno.env.get("SIMULATION_SEED") !== undefined) return;
   assert.ok(internal > 1000, `${internal} frames identified, ${whole} stored whole`);
+});
+
+Deno.test("simulation: VMs on several hosts record frames of each other as references", async () => {
+  const faults = { ...NO_FAULTS, tunnelLosses: 5, tunnelCopies: 5 };
+  let cuts = 0;
+  let inFlight = 0;
+  let remote = 0;
+  await forSeeds(150, async (seed, directory) => {
+    const hosts = 2 + seed % 2;
+    const recorded = await recordCluster(seed, directory, faults, undefined, hosts);
+    assert.deepEqual(recorded.end, { by: "poweroff" });
+    assertTrueReferences(recorded);
+    const found = assertConsistentCuts(recorded);
+    cuts += found.cuts;
+    inFlight += found.inFlight;
+    const { world } = recorded;
+    for (const [i, vm] of world.vms.entries()) {
+      const totals = recorded.totals[i]!;
+      assert.equal(totals.framesUnmatched, 0, `unmatched frames of ${vm.name}`);
+      const external = vm.received.filter(({ source }) => source === 0).length;
+      assert.equal(totals.framesInternal, vm.received.length - external);
+      const elsewhere = ({ source }: { source: number }) =>
+        source !== 0 && world.hostOf(source) !== world.hostOf(vm.number);
+      remote += vm.received.filter(elsewhere).length;
+    }
+    const replayed = await replayCluster(seed, directory, world.vms.length);
+    assertSameRun(recorded, replayed.world.vms);
+    assert.equal(replayed.queue.heldBytes, 0);
+  });
+  if (Deno.env.get("SIMULATION_SEED") !== undefined) return;
+  assert.ok(cuts > 1000 && inFlight > 500, `${cuts} cuts, ${inFlight} frames under way at one`);
+  assert.ok(remote > 2000, `${remote} frames between hosts`);
+});
+
+Deno.test("simulation: lost events, full taps and missing hashes on several hosts cost bytes only", async () => {
+  const faults = { ...FAULTY, refusedSends: 0, tunnelLosses: 5, tunnelCopies: 5, tunnelHashes: 10 };
+  let internal = 0;
+  await forSeeds(150, async (seed, directory) => {
+    const recorded = await recordCluster(seed, directory, faults, undefined, 2 + seed % 3);
+    internal += assertTrueReferences(recorded).internal;
+    assertConsistentCuts(recorded);
+    const replayed = await replayCluster(seed, directory, recorded.world.vms.length);
+    assertSameRun(recorded, replayed.world.vms);
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(internal > 300, `${internal}`);
+});
+
+Deno.test("simulation: the agent's drifts lead from the recorder's numbers to those of the log", async () => {
+  let drifted = 0;
+  await forSeeds(100, async (seed, directory) => {
+    const faults = { ...NO_FAULTS, refusedSends: 6 };
+    const recorded = await recordCluster(seed, directory, faults, undefined, 2);
+    assertTrueReferences(recorded);
+    const { world, agents } = recorded;
+    for (const vm of world.vms) {
+      const agent = agents[world.hostOf(vm.number)]!;
+      const { drifts, complete, unexplained } = agent.sendDrifts(vm.number);
+      assert.equal(complete, true);
+      const refused = vm.frames.length - vm.numberedFrames.length;
+      assert.equal(unexplained, refused - (drifts.at(-1)?.frames ?? 0));
+      for (const [n, truth] of vm.numberedFrames.entries()) {
+        const frames = drifts.findLast(({ from }) => from <= n)?.frames ?? 0;
+        assert.ok(n + frames <= truth, "never a later frame");
+        const doubt = drifts.some(({ from, doubtFrom }) => doubtFrom <= n && n < from);
+        if (doubt || unexplained > 0) continue;
+        assert.equal(n + frames, truth);
+        if (frames > 0) drifted++;
+      }
+    }
+    for (const agent of agents) assert.throws(() => agent.sendDrifts(99), /not recorded by this/);
+  });
+  if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(drifted > 20, `${drifted}`);
 });
 
 /** At a random step of a random VM's run. */

@@ -10,9 +10,12 @@
  * recorder events ─────▶ Deliveries   (a queue per receiver: who sent what, Lamport time)
  * rr log ──frame──▶ match: the first queued delivery whose bytes are these
  * ```
+ * A VM of another host has no capture here. Its frames come with a keyed hash that the recorder made of
+ * the bytes where they left that host (keyed_hash.ts): that is what their bytes are compared with.
  */
 import { hash as digest } from "node:crypto";
 import type { VmNumber } from "../units.ts";
+import { hashKeyed } from "./keyed_hash.ts";
 
 /** Bytes of a frame's SHA-256 that are kept: enough that two different frames never share them. */
 export const FRAME_HASH_BYTES = 16;
@@ -44,12 +47,22 @@ class ReceivedFrame {
 
   /** Its hash as a frame of `length` bytes; `undefined` where it cannot be one. */
   hashAs(length: number): FrameHash | undefined {
-    if (length !== this.bytes.length && !this.#isPadded(length)) return undefined;
+    if (!this.canBe(length)) return undefined;
     let hash = this.#hashes.get(length);
     if (hash === undefined) {
       this.#hashes.set(length, hash = hashFrame(this.bytes.subarray(0, length)));
     }
     return hash;
+  }
+
+  /** Whether it can be a frame of `length` bytes. */
+  canBe(length: number): boolean {
+    return length === this.bytes.length || this.#isPadded(length);
+  }
+
+  /** Whether it is a frame of `length` bytes whose hash under `key` is `hash`. */
+  hasKeyedHash(hash: bigint, length: number, key: bigint): boolean {
+    return this.canBe(length) && hashKeyed(this.bytes.subarray(0, length), key) === hash;
   }
 
   /** Whether it cannot be a shorter frame. */
@@ -117,12 +130,17 @@ export class SentFrames {
   }
 }
 
+/** The {@link Delivery.remoteHash} of a frame that came without a hash: too long for one. */
+export const NO_REMOTE_HASH = 0n;
+
 /** A frame that entered a VM's tap, as the recorder reports it. `source` 0: external. */
 export interface Delivery {
   readonly source: VmNumber;
   readonly sendNumber: number;
   readonly length: number;
   readonly lamport: bigint;
+  /** Of a frame from a VM of another host: its keyed hash, or {@link NO_REMOTE_HASH}. */
+  readonly remoteHash?: bigint | undefined;
 }
 
 /**
@@ -138,7 +156,7 @@ export type Match =
     readonly certain: true;
   }
   | { readonly kind: "external"; readonly lamport: bigint; readonly certain: boolean }
-  | { readonly kind: "unmatched"; readonly lamport: bigint; readonly certain: false };
+  | { readonly kind: "unmatched"; readonly lamport: bigint; readonly certain: boolean };
 
 /** What is remembered of the frames that the VMs sent, by the recorder's numbers. */
 export interface SentLookup {
@@ -154,7 +172,8 @@ export interface SentLookup {
  * lost, the next one in the queue fits as well, but its sender may have sent it only after hearing of
  * the first: a replay that waited for it would never go on. So from a loss on, only frames whose bytes
  * are unique become references. Such a frame does not show where the log stands: its place in the
- * queue rests on numbers that are too low where a tap refused frames of the sender.
+ * queue rests on numbers that are too low where a tap refused frames of the sender. Of a frame from
+ * another host nobody here knows whether it is unique: from a loss on, all of them are stored whole.
  */
 export class Deliveries {
   /** `afterLoss`: the events of deliveries before this one were lost, or forgotten. */
@@ -167,8 +186,11 @@ export class Deliveries {
   /** Deliveries that never showed in the rr log: dropped by a full tap queue, or forgotten. */
   skipped = 0;
 
-  /** The default is above the tap's queue (10,000 frames) and what QEMU's log buffer can hide. */
-  constructor(readonly limit = 1 << 15) {}
+  /**
+   * The default limit is above the tap's queue (10,000 frames) and what QEMU's log buffer can hide.
+   * @param remoteKey the recording's cookie, under which frames of other hosts are hashed
+   */
+  constructor(readonly limit = 1 << 15, private readonly remoteKey = 0n) {}
 
   get waiting(): number {
     return this.#queue.length - this.#head;
@@ -196,15 +218,11 @@ export class Deliveries {
       const { delivery, afterLoss } = this.#queue[i]!;
       this.#unsure ||= afterLoss || i > this.#head;
       const { source, sendNumber } = delivery;
-      const hash = received.hashAs(delivery.length);
-      if (hash === undefined) continue;
-      if (source !== 0 && sent.hashOf(source, sendNumber) !== hash) continue;
+      const unique = this.#compare(received, delivery, sent);
+      if (unique === undefined) continue;
       this.skipped += i - this.#head;
       this.#drop(i - this.#head + 1);
-      if (
-        this.#unsure &&
-        !(source !== 0 && received.hasOneReading && sent.isUnique(source, hash))
-      ) {
+      if (this.#unsure && !unique) {
         // Perhaps a later copy: its time would put the frame into a later epoch than it is of.
         const lamport = this.#goOn(0n);
         return source === 0
@@ -213,11 +231,33 @@ export class Deliveries {
       }
       const lamport = this.#goOn(delivery.lamport);
       if (source === 0) return { kind: "external", lamport, certain: true };
+      if (delivery.remoteHash === NO_REMOTE_HASH) {
+        return { kind: "unmatched", lamport, certain: true };
+      }
       return { kind: "internal", source, sendNumber, lamport, certain: true };
     }
     // Its event was lost. The clock went on by at least one; more is not known.
     this.#unsure = true;
     return { kind: "unmatched", lamport: this.#goOn(0n), certain: false };
+  }
+
+  /**
+   * Whether a delivery is this frame, as far as is known: `undefined` if not, `true` if it is and no
+   * other frame that is remembered has these bytes.
+   */
+  #compare(
+    received: ReceivedFrame,
+    { source, sendNumber, length, remoteHash }: Delivery,
+    sent: SentLookup,
+  ): boolean | undefined {
+    if (!received.canBe(length)) return undefined;
+    if (source === 0 || remoteHash === NO_REMOTE_HASH) return false;
+    if (remoteHash !== undefined) {
+      return received.hasKeyedHash(remoteHash, length, this.remoteKey) ? false : undefined;
+    }
+    const hash = received.hashAs(length);
+    if (hash === undefined || sent.hashOf(source, sendNumber) !== hash) return undefined;
+    return received.hasOneReading && sent.isUnique(source, hash);
   }
 
   /** The receiver's clock never stands still, also where some of its times are guesses. */
@@ -231,88 +271,6 @@ export class Deliveries {
     if (this.#head > 1024 && this.#head * 2 > this.#queue.length) {
       this.#queue.splice(0, this.#head);
       this.#head = 0;
-    }
-  }
-}
-
-/**
- * Joins the recorder's send events (Lamport times) with the captured frames (bytes) of one VM.
- * Both come in the order of sending; a frame that the tap refused was captured but never reported,
- * which shows as a length that does not fit.
- */
-export class SendJoin {
-  readonly #events: { sendNumber: number; length: number; lamport: bigint }[] = [];
-  /** How many captured frames the recorder never saw, from which of its frames on; oldest first. */
-  readonly #drifts = [{ from: 0, frames: 0 }];
-  #joined = 0;
-  #lastLamport = 0n;
-
-  constructor(readonly sent: SentFrames) {}
-
-  /**
-   * The capture's number of the recorder's frame `sendNumber`: the same unless the tap refused some.
-   * It may come out too low, never too high: what is named by it was not sent later. -1 where the frame
-   * is no longer remembered.
-   */
-  captureNumber(sendNumber: number): number {
-    if (sendNumber < this.#drifts[0]!.from) return -1;
-    let i = this.#drifts.length - 1;
-    while (i > 0 && this.#drifts[i]!.from > sendNumber) i--;
-    return sendNumber + this.#drifts[i]!.frames;
-  }
-
-  event(sendNumber: number, length: number, lamport: bigint): void {
-    this.#events.push({ sendNumber, length, lamport });
-  }
-
-  /**
-   * Emits every captured frame whose event is known, in order.
-   * @param rest also those without an event: at the end no more will come
-   */
-  join(emit: (sendNumber: number, lamport: bigint) => void, rest = false): void {
-    let used = 0;
-    for (const event of this.#events) {
-      const at = this.#find(event.sendNumber, event.length);
-      if (at === undefined) {
-        if (this.captureNumber(event.sendNumber) >= this.sent.count) break; // not captured yet
-        used++; // an event that fits nothing: identify nothing by it
-        continue;
-      }
-      while (this.#joined < at) this.#emit(emit, this.#lastLamport + 1n); // lost events
-      if (at === this.#joined) this.#emit(emit, event.lamport);
-      used++;
-    }
-    this.#events.splice(0, used);
-    while (rest && this.#joined < this.sent.count) this.#emit(emit, this.#lastLamport + 1n);
-  }
-
-  #emit(emit: (sendNumber: number, lamport: bigint) => void, lamport: bigint): void {
-    this.#lastLamport = lamport > this.#lastLamport ? lamport : this.#lastLamport + 1n;
-    emit(this.#joined++, this.#lastLamport);
-  }
-
-  #find(sendNumber: number, length: number): number | undefined {
-    const REFUSED_IN_A_ROW_MAX = 64;
-    const first = this.captureNumber(sendNumber);
-    if (first < this.sent.count - this.sent.capacity) return undefined; // forgotten meanwhile
-    for (let skip = 0; skip < REFUSED_IN_A_ROW_MAX; skip++) {
-      const at = first + skip;
-      if (at >= this.sent.count) return undefined;
-      if (this.sent.lengthOf(at) === length) {
-        if (skip > 0) this.#drift(sendNumber, at - sendNumber);
-        return at;
-      }
-    }
-    return undefined;
-  }
-
-  /** Notes a drift and forgets those that end before the oldest frame that is remembered. */
-  #drift(from: number, frames: number): void {
-    this.#drifts.push({ from, frames });
-    const oldest = this.sent.count - this.sent.capacity;
-    while (this.#drifts.length > 1) {
-      if (this.#drifts[1]!.from + this.#drifts[0]!.frames > oldest) return;
-      this.#drifts.shift();
     }
   }
 }

@@ -10,12 +10,15 @@ import {
   type FrameHash,
   hashFrame,
   type Match,
-  SendJoin,
+  NO_REMOTE_HASH,
   SentFrames,
   type SentLookup,
 } from "./frame_matcher.ts";
+import { hashKeyed } from "./keyed_hash.ts";
+import { SendJoin } from "./send_join.ts";
 
 const VMS = 3;
+const COOKIE = 0xfedc_ba98_7654_3210n;
 
 /** What may happen next. Whoever has nothing to do does nothing. */
 type Step =
@@ -58,6 +61,8 @@ interface Received {
   readonly source: number;
   readonly number: number;
   readonly sentBefore: readonly number[];
+  /** The same by the recorder's numbers. */
+  readonly numberedBefore: readonly number[];
   readonly lamport: bigint;
   match?: Match & { number: number };
 }
@@ -79,10 +84,19 @@ class Model {
   readonly #ring: (() => void)[] = [];
   readonly #lookup: SentLookup;
 
-  constructor(sentCapacity: number, deliveriesLimit: number) {
+  /** The frames that the recorder numbered. */
+  readonly numbered: Uint8Array[][] = [];
+
+  /** @param remote VMs of another host: what they captured is not known to the receivers */
+  constructor(
+    sentCapacity: number,
+    deliveriesLimit: number,
+    private readonly remote: readonly number[] = [],
+  ) {
     for (let vm = 1; vm <= VMS; vm++) {
       this.joins[vm] = new SendJoin(new SentFrames(sentCapacity));
-      this.deliveries[vm] = new Deliveries(deliveriesLimit);
+      this.deliveries[vm] = new Deliveries(deliveriesLimit, COOKIE);
+      this.numbered[vm] = [];
       this.#recorded[vm] = this.#delivered[vm] = 0;
       this.#clocks[vm] = 0n;
       for (const list of [this.#taps, this.#logs, this.#captures, this.frames]) list[vm] = [];
@@ -91,7 +105,10 @@ class Model {
     }
     const join = (vm: number) => this.joins[vm]!;
     this.#lookup = {
-      hashOf: (vm, n): FrameHash | undefined => join(vm).sent.hashOf(join(vm).captureNumber(n)),
+      hashOf: (vm, n): FrameHash | undefined => {
+        assert.equal(this.remote.includes(vm), false, "nobody knows what a remote VM captured");
+        return join(vm).sent.hashOf(join(vm).captureNumber(n));
+      },
       isUnique: (vm, hash) => join(vm).sent.isUnique(hash),
     };
   }
@@ -105,7 +122,8 @@ class Model {
       case "receive": {
         const next = this.#taps[step.vm]!.shift();
         const sentBefore = this.frames.map((sent) => sent.length);
-        if (next !== undefined) this.#logs[step.vm]!.push({ ...next, sentBefore });
+        const numberedBefore = this.numbered.map((sent) => sent.length);
+        if (next !== undefined) this.#logs[step.vm]!.push({ ...next, sentBefore, numberedBefore });
         return;
       }
       case "drain":
@@ -145,6 +163,7 @@ class Model {
     this.#captures[vm]!.push(frame);
     if (faults.refused) return;
     const recorded = this.#recorded[vm]!++;
+    this.numbered[vm]!.push(frame);
     const stamp = this.#clocks[vm]! += 1n;
     this.stamps[vm]!.push(stamp);
     const { length } = frame;
@@ -165,13 +184,23 @@ class Model {
       if ((to & 1 << vm) === 0) continue;
       const clock = this.#clocks[vm]!;
       const lamport = this.#clocks[vm] = (clock > stamp ? clock : stamp) + 1n;
-      const delivery: Delivery = { source, sendNumber: recorded, length: frame.length, lamport };
+      const remoteHash = this.remote.includes(source) ? hashKeyed(frame, COOKIE) : undefined;
+      const { length } = frame;
+      const delivery: Delivery = { source, sendNumber: recorded, length, lamport, remoteHash };
       const at = this.#delivered[vm]!++;
       if ((faults.lostTo & 1 << vm) === 0) {
         this.#ring.push(() => this.deliveries[vm]!.add(delivery, at));
       }
       if ((faults.droppedTo & 1 << vm) !== 0) continue;
-      this.#taps[vm]!.push({ vm, frame, source, number, sentBefore: [], lamport });
+      this.#taps[vm]!.push({
+        vm,
+        frame,
+        source,
+        number,
+        sentBefore: [],
+        numberedBefore: [],
+        lamport,
+      });
     }
   }
 
@@ -197,7 +226,7 @@ class Model {
 
 /** A frame carries its sender, as Ethernet's does, and is often a copy of an earlier one. */
 function frameOf(source: number, content: number): Uint8Array {
-  const frame = new Uint8Array(content % 2 === 0 ? 2 : 3);
+  const frame = new Uint8Array(content % 2 === 0 ? 14 : 15);
   frame[0] = source;
   frame[1] = content;
   return frame;
@@ -276,6 +305,83 @@ Deno.test("property: a reference names equal bytes that were sent before, whatev
     { numRuns: 600 },
   );
   assert.ok(references > 500, `${references} references: the property says nothing`);
+});
+
+Deno.test("property: a frame from another host is the one that its recorder numbered, or stored whole", () => {
+  const REMOTE = 3;
+  let references = 0;
+  fc.assert(
+    fc.property(stepsWith(anyFaults, 80), (steps) => {
+      const model = new Model(128, 128, [REMOTE]);
+      for (const step of steps) model.take(step);
+      model.end();
+      for (const { match, frame, source, vm, numberedBefore } of model.received) {
+        if (match!.kind !== "internal" || match!.source !== REMOTE) continue;
+        references++;
+        assert.equal(source, REMOTE);
+        assert.deepEqual(model.numbered[REMOTE]![match!.sendNumber], frame, `to VM ${vm}`);
+        assert.ok(match!.sendNumber < numberedBefore[REMOTE]!, "sent before it was received");
+      }
+    }),
+    { numRuns: 600 },
+  );
+  assert.ok(references > 500, `${references} references: the property says nothing`);
+});
+
+Deno.test("property: where nothing is lost every frame from another host is recognised", () => {
+  let internal = 0;
+  fc.assert(
+    fc.property(stepsWith(fc.constant(NO_FAULTS), 60), (steps) => {
+      const model = new Model(128, 128, [2, 3]);
+      for (const step of steps) {
+        if (step.do === "log") model.catchUp();
+        model.take(step);
+      }
+      model.end();
+      for (const { match, source, number, lamport } of model.received) {
+        const kind = source === 0 ? "external" : "internal";
+        assert.deepEqual([match!.kind, match!.lamport, match!.certain], [kind, lamport, true]);
+        if (match!.kind !== "internal") continue;
+        assert.deepEqual([match!.source, match!.sendNumber], [source, number]);
+        if (source !== 1) internal++;
+      }
+    }),
+    { numRuns: 300 },
+  );
+  assert.ok(internal > 500, `${internal} internal frames: the property says nothing`);
+});
+
+Deno.test("a frame from another host without a hash is stored whole, and nothing is in doubt behind it", () => {
+  const nothing: SentLookup = { hashOf: () => undefined, isUnique: () => false };
+  const deliveries = new Deliveries(8, COOKIE);
+  const frames = [60, 61, 62].map((length) => new Uint8Array(length).fill(length));
+  for (const [i, { length }] of frames.entries()) {
+    const remoteHash = i === 1 ? NO_REMOTE_HASH : hashKeyed(frames[i]!, COOKIE);
+    deliveries.add({ source: 9, sendNumber: i, length, lamport: BigInt(i + 1), remoteHash });
+  }
+  const matches = frames.map((frame) => deliveries.match(frame, nothing));
+  assert.deepEqual(matches.map(({ kind, certain }) => [kind, certain]), [
+    ["internal", true],
+    ["unmatched", true],
+    ["internal", true],
+  ]);
+  assert.deepEqual(matches.map(({ lamport }) => lamport), [1n, 2n, 3n]);
+});
+
+Deno.test("a padded frame from another host is the short one; under another key it is none", () => {
+  const nothing: SentLookup = { hashOf: () => undefined, isUnique: () => false };
+  const short = new Uint8Array(42).fill(7);
+  const padded = new Uint8Array(60);
+  padded.set(short);
+  const remoteHash = hashKeyed(short, COOKIE);
+  const kindUnder = (key: bigint) => {
+    const deliveries = new Deliveries(8, key);
+    deliveries.add({ source: 9, sendNumber: 4, length: 42, lamport: 1n, remoteHash });
+    return deliveries.match(padded, nothing).kind;
+  };
+  assert.equal(kindUnder(COOKIE), "internal");
+  assert.equal(kindUnder(COOKIE ^ 1n), "unmatched");
+  assert.equal(kindUnder(COOKIE ^ 1n << 63n), "unmatched");
 });
 
 Deno.test("a unique frame does not show where the log stands", () => {
@@ -375,49 +481,6 @@ Deno.test("only the last frames are remembered", () => {
   assert.equal(sent.isUnique("hash 1"), false, "forgotten");
   sent.add("hash 0", 60);
   assert.equal(sent.isUnique("hash 0"), false);
-});
-
-Deno.test("a refused send shifts the numbers of those behind it, and of no other", () => {
-  const sent = new SentFrames(8);
-  const join = new SendJoin(sent);
-  for (const length of [60, 61, 99, 62]) sent.add(`${length}`, length); // 99 never reached the tap
-  for (const [n, length] of [60, 61, 62].entries()) join.event(n, length, BigInt(10 * n + 10));
-  const emitted: [number, bigint][] = [];
-  join.join((n, lamport) => emitted.push([n, lamport]));
-  assert.deepEqual(emitted, [[0, 10n], [1, 20n], [2, 21n], [3, 30n]]);
-  assert.deepEqual([0, 1, 2, 3].map((n) => join.captureNumber(n)), [0, 1, 3, 4]);
-});
-
-Deno.test("the number of a frame that is long forgotten is no later frame's", () => {
-  for (const every of [2, 3, 4, 5]) {
-    const sent = new SentFrames(8);
-    const join = new SendJoin(sent);
-    const captured: number[] = []; // by the recorder's number
-    for (let i = 0; i < 60; i++) {
-      const refused = i % every === 0;
-      const length = refused ? 99 : 60 + i % 7;
-      sent.add(`${i}`, length);
-      if (!refused) join.event(captured.push(i) - 1, length, BigInt(i + 1));
-      join.join(() => {});
-      for (const [n, truth] of captured.entries()) {
-        const named = sent.hashOf(join.captureNumber(n));
-        assert.ok(named === undefined || Number(named) <= truth, `${truth} is taken for ${named}`);
-      }
-    }
-  }
-});
-
-Deno.test("an event that comes long after its frame identifies nothing", () => {
-  const sent = new SentFrames(4);
-  const join = new SendJoin(sent);
-  for (const [n, length] of [60, 61, 60, 62, 63, 64].entries()) {
-    sent.add(`${n}`, length);
-    join.event(n, length, BigInt(10 * n + 10));
-  }
-  const emitted: bigint[] = [];
-  join.join((_n, lamport) => emitted.push(lamport));
-  assert.deepEqual(emitted, [1n, 2n, 30n, 40n, 50n, 60n]);
-  assert.equal(join.captureNumber(5), 5, "no frame was refused");
 });
 
 Deno.test("a frame that QEMU padded is the short frame that was sent", () => {

@@ -16,7 +16,8 @@ export interface RecorderSink {
   ): void;
   /**
    * A frame entered VM `vm`'s tap queue. `source` 0 is external, `sendNumber` then -1. `lamport` is the
-   * receiver's clock after it.
+   * receiver's clock after it. `remoteHash`: of a frame from a VM of another host, its keyed hash
+   * (keyed_hash.ts) where it came in; `undefined` if there is none, and for all other frames.
    */
   delivered(
     vm: VmNumber,
@@ -26,6 +27,7 @@ export interface RecorderSink {
     length: number,
     lamport: bigint,
     ktimeNs: bigint,
+    remoteHash?: bigint,
   ): void;
 }
 
@@ -35,6 +37,21 @@ export interface RecorderCounters {
   readonly delivered: bigint;
   readonly lostSends: bigint;
   readonly lostReceives: bigint;
+  /** Where there is a tunnel to other hosts. */
+  readonly tunnel?: TunnelCounters;
+}
+
+/** Frames at the tunnel to other hosts. */
+export interface TunnelCounters {
+  /** Left for other hosts: once for each frame, however many hosts get it. */
+  readonly out: bigint;
+  /** Came in from other hosts of the recording. */
+  readonly in: bigint;
+  /** Dropped: they came from elsewhere, without the recording's cookie. */
+  readonly foreign: bigint;
+  /** Dropped because the trailer could not be added, or not be cut off. */
+  readonly failedOut: bigint;
+  readonly failedIn: bigint;
 }
 
 /** The recorder on a run's taps. */

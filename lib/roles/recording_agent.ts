@@ -17,12 +17,13 @@ import type { VmNumber } from "../units.ts";
 import {
   Deliveries,
   hashFrame,
-  SendJoin,
+  NO_REMOTE_HASH,
   SentFrames,
   type SentLookup,
   storedHash,
 } from "./frame_matcher.ts";
 import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
+import { type SendHistory, SendJoin } from "./send_join.ts";
 
 /** Where a VM's hybrid log goes; `lib/recording` implements it. */
 export interface HybridLogPort {
@@ -112,7 +113,7 @@ interface Captured {
 class RecordedStream implements LogSink {
   readonly sent = new SentFrames();
   readonly join = new SendJoin(this.sent);
-  readonly deliveries = new Deliveries();
+  readonly deliveries: Deliveries;
   readonly captured: Captured[] = [];
   /** Finds where in the log the epochs begin. */
   readonly cuts: CutPlacer;
@@ -133,9 +134,11 @@ class RecordedStream implements LogSink {
     readonly recording: RecordingVm,
     private readonly lookup: SentLookup,
     private readonly captureNumber: (source: VmNumber, sendNumber: number) => number,
-    logBufferBytes: number | undefined,
+    { logBufferBytes, remote }: RecordingOptions,
   ) {
+    this.deliveries = new Deliveries(undefined, remote?.cookie);
     this.cuts = new CutPlacer({
+      remoteEpochs: remote !== undefined,
       oldestDelivery: () => this.deliveries.oldest,
       ...(logBufferBytes === undefined ? {} : { bufferBytes: logBufferBytes }),
     });
@@ -230,6 +233,8 @@ export interface RecordingOptions {
   readonly frameHeadBytes?: number;
   /** What QEMU holds back of its log at most. Default: stdio's buffer, 4 KiB. */
   readonly logBufferBytes?: number;
+  /** Where other hosts record VMs of the same cluster: the cookie of the tunnel to them. */
+  readonly remote?: { readonly cookie: bigint };
 }
 
 /** Records the VMs of one host. */
@@ -259,7 +264,7 @@ export class RecordingAgent implements RecorderSink {
     for (const vm of vms) {
       this.#streams.set(
         vm.vm.number,
-        new RecordedStream(vm, lookup, numberOf, options.logBufferBytes),
+        new RecordedStream(vm, lookup, numberOf, options),
       );
     }
   }
@@ -275,8 +280,15 @@ export class RecordingAgent implements RecorderSink {
     sendNumber: number,
     length: number,
     lamport: bigint,
+    _ktimeNs?: bigint,
+    hash?: bigint,
   ): void {
-    this.#streams.get(vm)?.deliveries.add({ source, sendNumber, length, lamport }, delivery);
+    const remote = source !== 0 && !this.#streams.has(source);
+    const remoteHash = remote ? hash ?? NO_REMOTE_HASH : undefined;
+    this.#streams.get(vm)?.deliveries.add(
+      { source, sendNumber, length, lamport, remoteHash },
+      delivery,
+    );
   }
 
   /** Begins an epoch: no later frame is stamped with an earlier time. Epochs rise. */
@@ -351,6 +363,17 @@ export class RecordingAgent implements RecorderSink {
   /** Deliveries that never showed in a log: frames that a full tap queue dropped after the recorder. */
   get skippedDeliveries(): number {
     return this.#each((stream) => stream.deliveries.skipped).reduce((a, b) => a + b, 0);
+  }
+
+  /**
+   * Where the recorder's numbers of a VM's frames and those of its log part. Other hosts name the VM's
+   * frames by the recorder's. To be asked when the recording is sealed.
+   * @throws {Error} for a VM that this agent does not record
+   */
+  sendDrifts(vm: VmNumber): SendHistory {
+    const stream = this.#streams.get(vm);
+    if (stream === undefined) throw new Error(`VM ${vm} is not recorded by this agent`);
+    return stream.join.history;
   }
 
   #each<T>(work: (stream: RecordedStream) => T): T[] {

@@ -41,7 +41,25 @@ export async function attachIngress(
   await run([...enter, "tc", "-batch", "-"], { stdin: lines.join("\n") + "\n", advice: ADVICE });
 }
 
-/** Undoes {@link attachIngress}; devices and programs that are gone already do not matter. */
+/**
+ * Attaches the programs pinned at `pins` to a tunnel's device, one to each direction.
+ * @throws {HostError}
+ */
+export async function attachTunnel(
+  enter: readonly string[],
+  device: string,
+  pins: { readonly out: string; readonly in: string },
+): Promise<void> {
+  const filter = `pref 1 handle 1 bpf direct-action pinned`;
+  const lines = [
+    `qdisc add dev ${device} clsact`,
+    `filter add dev ${device} egress ${filter} ${pins.out}`,
+    `filter add dev ${device} ingress ${filter} ${pins.in}`,
+  ];
+  await run([...enter, "tc", "-batch", "-"], { stdin: lines.join("\n") + "\n", advice: ADVICE });
+}
+
+/** Undoes {@link attachIngress} and {@link attachTunnel}; devices and programs that are gone already do not matter. */
 export async function detachIngress(
   enter: readonly string[],
   devices: readonly string[],

@@ -13,21 +13,25 @@ Deno.test("the recorder's object holds its maps and programs", () => {
   assert.deepEqual(
     maps.map((m) => [m.name, m.type, m.keyBytes, m.valueBytes, m.maxEntries, m.flags]).sort(),
     [
+      ["clrr_frame", 6, 4, 1536, 1, 0],
       ["clrr_next_mark", 2, 4, 4, 1, 0],
       ["clrr_ports", 1, 4, 4, 1, 0],
       ["clrr_ring", 27, 0, 0, 1, 0],
-      ["clrr_settings", 2, 4, 16, 1, MMAPABLE],
-      ["clrr_stamps", 2, 4, 32, 1, 0],
+      ["clrr_settings", 2, 4, 24, 1, MMAPABLE],
+      ["clrr_stamps", 2, 4, 40, 1, 0],
+      ["clrr_tunnel", 2, 4, 64, 1, MMAPABLE],
       ["clrr_vms", 2, 4, 64, 1, MMAPABLE],
     ],
   );
   assert.deepEqual(programs.map((p) => [p.name, p.section]), [
     ["clrr_ingress", "tc"],
     ["clrr_deliver", "socket"],
+    ["clrr_tunnel_out", "tc"],
+    ["clrr_tunnel_in", "tc"],
   ]);
   for (const { code, mapLoads } of programs) {
     assert.equal(code.length % 8, 0);
-    assert.equal(code[code.length - 8], 0x95); // BPF_EXIT
+    assert.ok([0x95, 0x05].includes(code[code.length - 8]!)); // BPF_EXIT, or a jump back
     for (const { offset } of mapLoads) assert.equal(code[offset], 0x18); // BPF_LD | BPF_IMM | BPF_DW
   }
   assert.deepEqual(programs[1]!.mapLoads.map((load) => load.map), [

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * The recorder's two programs. FORMAT.md describes every structure here.
+ * The recorder's programs. FORMAT.md describes every structure here.
  *
  *   guest ──▶ tap ──clrr_ingress──▶ bridge ──▶ qdisc of a tap ──clrr_deliver──▶ queue of that tap ──▶ guest
  *                     number n, Lamport stamp,                    which frame this is,
  *                     mark on the skb, SEND event                 number d, RECEIVE event
  *
- * clrr_ingress is a tc program (clsact ingress) on every port of the bridge. clrr_deliver is the
+ *   another host ◀── underlay ◀── VXLAN port ◀──clrr_tunnel_out── bridge      adds the trailer
+ *   another host ──▶ underlay ──▶ VXLAN port ──clrr_tunnel_in───▶ bridge      cuts it, mark on the skb
+ *
+ * clrr_ingress is a tc program (clsact ingress) on every port of the bridge but the tunnel. clrr_deliver is the
  * filter of a tap (TUNSETFILTEREBPF): unlike tc egress it runs behind the qdisc, where segmentation
  * is done and the order is the order in which the guest reads the frames.
  *
@@ -15,7 +18,9 @@
  * delivery of a VM run at the same time; frames of different VMs run in parallel.
  */
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 /* What our loader reads; no BTF, so that the object is the same whatever the debug information. */
@@ -36,6 +41,7 @@ struct vm_state {
 struct settings {
 	__u64 epoch_floor;	/* epoch << 40: no clock stays below it */
 	__u64 stamp_mask;	/* slots in clrr_stamps minus 1 */
+	__u64 cookie;		/* what frames of this recording carry between hosts; keys their hash */
 };
 
 struct stamp {
@@ -43,6 +49,27 @@ struct stamp {
 	__u64 number;
 	__u64 lamport;
 	__u64 vm;
+	__u64 hash;		/* of a frame from another host; 0: from this one, or absent */
+};
+
+/* What the tunnel did. */
+struct tunnel_state {
+	__u64 out;
+	__u64 in;
+	__u64 foreign;		/* dropped: without our cookie */
+	__u64 failed_out;	/* dropped: the trailer could not be added */
+	__u64 failed_in;	/* dropped: it could not be cut off */
+	__u64 reserved[3];
+};
+
+/* Behind each frame on its way between two hosts. */
+struct trailer {
+	__u64 cookie;
+	__u64 number;		/* send number; ~0 if external */
+	__u64 lamport;		/* the Lamport time of its send; 0 if external */
+	__u64 hash;		/* 0: absent */
+	__u32 vm;		/* the sender; 0: external */
+	__u32 magic;
 };
 
 struct event {
@@ -52,6 +79,7 @@ struct event {
 	__u64 stamp;		/* the Lamport time of its send; 0 if external */
 	__u64 lamport;		/* the VM's clock after this event */
 	__u64 ktime_ns;
+	__u64 hash;		/* RECEIVE of a frame from another host; 0: none */
 };
 
 #define EVENT_SEND 1
@@ -60,6 +88,18 @@ struct event {
 #define STAMP_BUSY (1ull << 63)
 #define CLOCK_TRIES 64
 #define VLAN_TAG_BYTES 4
+#define TRAILER_MAGIC 0x31524c43u /* "CLR1" */
+#define ETHERNET_HEADER_BYTES 14
+#define MAC_ADDRESSES_BYTES 12
+#define TUNNEL_VLAN 1
+/* The longest frame that a tap with an MTU of 1500 is given: with header and two VLAN tags. */
+#define HASHED_BYTES_MAX 1522
+#define HASH_STEP_BYTES 8
+#define HASH_STEPS_MAX ((HASHED_BYTES_MAX + HASH_STEP_BYTES - 1) / HASH_STEP_BYTES)
+
+struct frame_bytes {
+	__u8 bytes[(HASH_STEPS_MAX + 1) * HASH_STEP_BYTES];
+};
 
 /* max_entries of 1 stands for "the loader knows": it depends on the cluster. */
 struct map_definition SEC("maps") clrr_ports = { BPF_MAP_TYPE_HASH, 4, 4, 1, 0 };
@@ -70,6 +110,10 @@ struct map_definition SEC("maps") clrr_settings = {
 struct map_definition SEC("maps") clrr_next_mark = { BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0 };
 struct map_definition SEC("maps") clrr_stamps = {
 	BPF_MAP_TYPE_ARRAY, 4, sizeof(struct stamp), 1, 0 };
+struct map_definition SEC("maps") clrr_tunnel = {
+	BPF_MAP_TYPE_ARRAY, 4, sizeof(struct tunnel_state), 1, BPF_F_MMAPABLE };
+struct map_definition SEC("maps") clrr_frame = {
+	BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct frame_bytes), 1, 0 };
 struct map_definition SEC("maps") clrr_ring = { BPF_MAP_TYPE_RINGBUF, 0, 0, 1, 0 };
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
@@ -135,7 +179,8 @@ static __always_inline __u32 allocate_mark(void)
  * Files a frame's identity under its mark and returns the mark; 0 where another writer is at work
  * in the slot: the frame then counts as external, which costs bytes and never a wrong identity.
  */
-static __always_inline __u32 write_stamp(struct settings *set, __u32 vm, __u64 number, __u64 lamport)
+static __always_inline __u32 write_stamp(struct settings *set, __u32 vm, __u64 number,
+					 __u64 lamport, __u64 hash)
 {
 	__u32 mark = allocate_mark();
 	__u32 slot = mark & READ_ONCE(set->stamp_mask);
@@ -150,6 +195,7 @@ static __always_inline __u32 write_stamp(struct settings *set, __u32 vm, __u64 n
 	READ_ONCE(stamp->vm) = vm;
 	READ_ONCE(stamp->number) = number;
 	READ_ONCE(stamp->lamport) = lamport;
+	READ_ONCE(stamp->hash) = hash;
 	__sync_lock_test_and_set(&stamp->tag, mark); /* a full barrier: the fields are there first */
 	return mark;
 }
@@ -159,18 +205,20 @@ static __always_inline void read_stamp(struct settings *set, __u32 mark, struct 
 {
 	__u32 slot = mark & READ_ONCE(set->stamp_mask);
 	struct stamp *stamp = bpf_map_lookup_elem(&clrr_stamps, &slot);
-	__u64 vm, number, lamport;
+	__u64 vm, number, lamport, hash;
 
 	if (!stamp || __sync_fetch_and_add(&stamp->tag, 0) != mark)
 		return;
 	vm = READ_ONCE(stamp->vm);
 	number = READ_ONCE(stamp->number);
 	lamport = READ_ONCE(stamp->lamport);
+	hash = READ_ONCE(stamp->hash);
 	if (__sync_fetch_and_add(&stamp->tag, 0) != mark) /* overwritten while we read */
 		return;
 	into->vm = vm;
 	into->number = number;
 	into->lamport = lamport;
+	into->hash = hash;
 }
 
 SEC("tc")
@@ -188,7 +236,7 @@ int clrr_ingress(struct __sk_buff *skb)
 	}
 	send = __sync_fetch_and_add(&vm->sends, 1);
 	lamport = advance_clock(vm, set, 0);
-	mark = write_stamp(set, number, send, lamport);
+	mark = write_stamp(set, number, send, lamport, 0);
 	skb->mark = mark;
 
 	event = bpf_ringbuf_reserve(&clrr_ring, sizeof(*event), 0);
@@ -205,6 +253,7 @@ int clrr_ingress(struct __sk_buff *skb)
 	event->stamp = lamport;
 	event->lamport = lamport;
 	event->ktime_ns = bpf_ktime_get_ns();
+	event->hash = 0;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return TC_ACT_UNSPEC;
 }
@@ -240,8 +289,171 @@ int clrr_deliver(struct __sk_buff *skb)
 	event->stamp = from.lamport;
 	event->lamport = lamport;
 	event->ktime_ns = bpf_ktime_get_ns();
+	event->hash = from.hash;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return skb->len;
+}
+
+static __always_inline __u32 rotate(__u32 x, __u32 by)
+{
+	return x << by | x >> (32 - by);
+}
+
+/* MurmurHash3's last step: every bit of x touches every bit of the result. */
+static __always_inline __u32 avalanche(__u32 x)
+{
+	x = (x ^ x >> 16) * 0x85ebca6bu;
+	x = (x ^ x >> 13) * 0xc2b2ae35u;
+	return x ^ x >> 16;
+}
+
+/*
+ * The bytes as they are on the wire, followed by zeros up to a whole step. Returns their number; 0
+ * where they do not fit.
+ */
+static __always_inline __u32 copy_frame(struct __sk_buff *skb, struct frame_bytes *into)
+{
+	__u32 length = skb->len, tag = skb->vlan_present ? VLAN_TAG_BYTES : 0;
+	__u8 *rest = into->bytes;
+
+	if (length < ETHERNET_HEADER_BYTES || length > HASHED_BYTES_MAX - tag)
+		return 0;
+	if (tag) {
+		__u32 protocol = skb->vlan_proto, tci = skb->vlan_tci;
+
+		if (bpf_skb_load_bytes(skb, 0, into->bytes, MAC_ADDRESSES_BYTES))
+			return 0;
+		into->bytes[12] = protocol; /* it is in network order */
+		into->bytes[13] = protocol >> 8;
+		into->bytes[14] = tci >> 8;
+		into->bytes[15] = tci;
+		length -= MAC_ADDRESSES_BYTES;
+		/* The verifier forgets what it knew of a sum: say it again, of the value that is used. */
+		asm volatile("" : "+r"(length));
+		if (length < 1 || length > HASHED_BYTES_MAX - MAC_ADDRESSES_BYTES - VLAN_TAG_BYTES ||
+		    bpf_skb_load_bytes(skb, MAC_ADDRESSES_BYTES, into->bytes + 16, length))
+			return 0;
+		length += MAC_ADDRESSES_BYTES + VLAN_TAG_BYTES;
+	} else {
+		asm volatile("" : "+r"(length));
+		if (length < 1 || length > HASHED_BYTES_MAX ||
+		    bpf_skb_load_bytes(skb, 0, into->bytes, length))
+			return 0;
+	}
+	asm volatile("" : "+r"(length));
+	if (length > HASHED_BYTES_MAX)
+		return 0;
+	rest += length;
+	for (int i = 0; i < HASH_STEP_BYTES; i++)
+		rest[i] = 0;
+	return length;
+}
+
+/*
+ * The keyed hash of a frame, never 0; 0 where the frame is too long for it. lib/roles/keyed_hash.ts
+ * is the same function: four lanes of 32 bits, each word goes into two of them.
+ */
+static __always_inline __u64 hash_frame(struct __sk_buff *skb, __u64 key)
+{
+	__u32 zero = 0, low = key, high = key >> 32, length;
+	__u32 a = low ^ 0x9e3779b1u, b = high ^ 0x85ebca77u;
+	__u32 c = high + 0xc2b2ae3du, d = low + 0x27d4eb2fu;
+	struct frame_bytes *frame = bpf_map_lookup_elem(&clrr_frame, &zero);
+	const __u32 *words;
+	__u64 hash;
+
+	if (!frame)
+		return 0;
+	length = copy_frame(skb, frame);
+	if (!length)
+		return 0;
+	words = (const __u32 *)frame->bytes;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < HASH_STEPS_MAX; i++) {
+		__u32 first = words[2 * i], second = words[2 * i + 1];
+
+		if (i * HASH_STEP_BYTES >= length)
+			break;
+		a = rotate((a ^ first) * 0x9e3779b1u, 15);
+		b = rotate((b ^ second) * 0x9e3779b1u, 15);
+		c = rotate((c + first) * 0x85ebca77u, 13);
+		d = rotate((d + second) * 0x85ebca77u, 13);
+	}
+	hash = (__u64)avalanche(avalanche(a ^ length) ^ b) << 32 | avalanche(avalanche(c ^ length) ^ d);
+	return hash ? hash : 1;
+}
+
+static __always_inline struct tunnel_state *tunnel_state(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&clrr_tunnel, &zero);
+}
+
+/*
+ * On the egress of the tunnel's port: says behind the frame who it is.
+ *
+ * The VLAN tag says nothing. But a bridged IP packet that does not fit into the underlay's MTU would not
+ * be sent in fragments: the VXLAN device would answer it with an ICMP message in the receiver's name
+ * (skb_tunnel_check_pmtu, net/ipv4/ip_tunnel_core.c). What is tagged is no IP packet to it.
+ */
+SEC("tc")
+int clrr_tunnel_out(struct __sk_buff *skb)
+{
+	__u32 length = skb->len, mark = skb->mark;
+	struct stamp from = { .number = EXTERNAL };
+	struct tunnel_state *tunnel = tunnel_state();
+	struct settings *set = settings();
+	struct trailer trailer = {};
+
+	if (!tunnel || !set)
+		return TC_ACT_SHOT;
+	if (mark)
+		read_stamp(set, mark, &from);
+	trailer.cookie = READ_ONCE(set->cookie);
+	trailer.number = from.number;
+	trailer.lamport = from.lamport;
+	trailer.vm = from.vm;
+	trailer.hash = from.vm ? hash_frame(skb, trailer.cookie) : 0;
+	trailer.magic = TRAILER_MAGIC;
+	if (skb->gso_size || bpf_skb_change_tail(skb, length + sizeof(trailer), 0) ||
+	    bpf_skb_store_bytes(skb, length, &trailer, sizeof(trailer), 0) ||
+	    bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), TUNNEL_VLAN)) {
+		__sync_fetch_and_add(&tunnel->failed_out, 1);
+		return TC_ACT_SHOT;
+	}
+	skb->mark = 0; /* it means nothing to the host, whose routing may look at marks */
+	__sync_fetch_and_add(&tunnel->out, 1);
+	return TC_ACT_UNSPEC;
+}
+
+/* On the ingress of the tunnel's port: lets frames of this recording in, as the frames they are. */
+SEC("tc")
+int clrr_tunnel_in(struct __sk_buff *skb)
+{
+	struct tunnel_state *tunnel = tunnel_state();
+	struct settings *set = settings();
+	__u32 length = skb->len;
+	struct trailer trailer;
+
+	if (!tunnel || !set)
+		return TC_ACT_SHOT;
+	if (length < ETHERNET_HEADER_BYTES + sizeof(trailer) ||
+	    bpf_skb_load_bytes(skb, length - sizeof(trailer), &trailer, sizeof(trailer)) ||
+	    trailer.magic != TRAILER_MAGIC || trailer.cookie != READ_ONCE(set->cookie)) {
+		__sync_fetch_and_add(&tunnel->foreign, 1);
+		return TC_ACT_SHOT;
+	}
+	/* Of frames that were merged on their way (GRO) only the last one's trailer could be cut. */
+	if (skb->gso_size || bpf_skb_change_tail(skb, length - sizeof(trailer), 0) ||
+	    bpf_skb_vlan_pop(skb)) {
+		__sync_fetch_and_add(&tunnel->failed_in, 1);
+		return TC_ACT_SHOT;
+	}
+	skb->mark = trailer.vm ?
+		write_stamp(set, trailer.vm, trailer.number, trailer.lamport, trailer.hash) : 0;
+	__sync_fetch_and_add(&tunnel->in, 1);
+	return TC_ACT_UNSPEC;
 }
 
 /* bpf_ktime_get_ns and the ring buffer are for GPL-compatible programs. */

@@ -8,14 +8,21 @@
  * counters its size.
  */
 import { EPOCH_MAX, EPOCH_SHIFT } from "../../lib/clocks/lamport.ts";
-import type { RecorderCounters, RecorderPort, RecorderSink } from "../../lib/roles/ports.ts";
+import type {
+  RecorderCounters,
+  RecorderPort,
+  RecorderSink,
+  TunnelCounters,
+} from "../../lib/roles/ports.ts";
 import { namesOf } from "../names.ts";
 import { makePins, removePins } from "../pins.ts";
 import { ifindexOf } from "../tap.ts";
 import type { Network, NetworkPlan } from "../topology.ts";
+import { joinTunnel, leaveTunnel } from "../tunnel.ts";
 import {
   attachDelivery,
   attachIngress,
+  attachTunnel,
   detachDelivery,
   detachIngress,
   mountBpffs,
@@ -38,7 +45,8 @@ const RING_BYTES_DEFAULT = 16 << 20;
 const IN_FLIGHT_DEFAULT = 1 << 18;
 const VM_STATE_WORDS = 8; // struct vm_state: u64s
 const VM_STATE_BYTES = VM_STATE_WORDS * 8;
-const SETTINGS_BYTES = 16; // struct settings: u64 epoch_floor, u64 stamp_mask
+const SETTINGS_BYTES = 24; // struct settings: u64 epoch_floor, u64 stamp_mask, u64 cookie
+const TUNNEL_BYTES = 64; // struct tunnel_state
 
 /** A recorder at work. */
 export interface Recorder extends RecorderPort {
@@ -51,7 +59,7 @@ export interface Recorder extends RecorderPort {
    */
   tick(epoch: number): void;
   /**
-   * Stops recording; frames pass as before. Events not drained by then are gone. Taps that a VM still
+   * Stops recording; frames pass as before, but none between hosts. Events not drained by then are gone. Taps that a VM still
    * has open keep the filter, which does nothing any more, to their end.
    */
   close(): Promise<void>;
@@ -59,7 +67,7 @@ export interface Recorder extends RecorderPort {
 
 /** How much the recorder holds. */
 export interface RecorderOptions {
-  /** Bytes of the event ring, a power of two from one page (4096) on; 64 bytes an event. Default 16 MiB. */
+  /** Bytes of the event ring, a power of two from one page (4096) on; 72 bytes an event. Default 16 MiB. */
   readonly ringBytes?: number;
   /**
    * Frames whose identity is kept until they are delivered, a power of two. A frame overtaken by more
@@ -70,7 +78,8 @@ export interface RecorderOptions {
 
 /**
  * Attaches the recorder to every tap of `plan`, and to the uplink, where it makes sure that no frame
- * is taken for a VM's. Do it before QEMU opens the taps: an open tap takes no filter.
+ * is taken for a VM's. Do it before QEMU opens the taps: an open tap takes no filter. A tunnel to other
+ * hosts carries frames as long as the recorder is armed.
  *
  * Mounts the BPF file system at /sys/fs/bpf if it is not mounted, and leaves it mounted.
  * @throws {HostError} without privileges, on a kernel that refuses the programs, on a tap that is
@@ -102,6 +111,7 @@ export async function armRecorder(
     const memory = new RecorderMemory(loaded, vmStates, ringBytes);
     undo.push(() => memory.unmap());
     memory.setStampMask(inFlight - 1);
+    if (plan.tunnel !== undefined) memory.openTunnel(loaded, plan.tunnel.cookie);
 
     const pin = `${names.pins}/clrr_ingress`;
     pinObject(loaded.program("clrr_ingress"), pin);
@@ -116,6 +126,15 @@ export async function armRecorder(
       const ifindex = ifindexOf(network.netns, tap);
       undo.push(() => deleteMapEntry(loaded.map("clrr_ports"), ifindex));
       setMapEntry(loaded.map("clrr_ports"), ifindex, number);
+    }
+    if (plan.tunnel !== undefined) {
+      const pins = { out: `${names.pins}/clrr_tunnel_out`, in: `${names.pins}/clrr_tunnel_in` };
+      pinObject(loaded.program("clrr_tunnel_out"), pins.out);
+      pinObject(loaded.program("clrr_tunnel_in"), pins.in);
+      undo.push(() => detachIngress(network.enter, [names.tunnel]));
+      await attachTunnel(network.enter, names.tunnel, pins);
+      undo.push(() => leaveTunnel(network.enter, names));
+      await joinTunnel(network.enter, names);
     }
     return new ArmedRecorder(memory, undo);
   } catch (error) {
@@ -139,6 +158,7 @@ class RecorderMemory {
   readonly ring: RingReader;
   readonly #vms: BigInt64Array;
   readonly #settings: BigInt64Array;
+  #tunnel: BigInt64Array | undefined;
   readonly #mappings: { unmap(): void }[] = [];
 
   constructor(loaded: LoadedObject, vmStates: number, ringBytes: number) {
@@ -164,6 +184,12 @@ class RecorderMemory {
     Atomics.store(this.#settings, 1, BigInt(mask));
   }
 
+  /** From here on the tunnel's programs know their recording. */
+  openTunnel(loaded: LoadedObject, cookie: bigint): void {
+    this.#tunnel = this.#map(loaded, "clrr_tunnel", TUNNEL_BYTES);
+    Atomics.store(this.#settings, 2, BigInt.asIntN(64, cookie));
+  }
+
   raiseEpoch(epoch: number): void {
     const floor = BigInt(epoch) << EPOCH_SHIFT;
     if (floor > Atomics.load(this.#settings, 0)) Atomics.store(this.#settings, 0, floor);
@@ -178,12 +204,21 @@ class RecorderMemory {
       }
       return total;
     };
-    return { sent: sum(0), delivered: sum(1), lostSends: sum(3), lostReceives: sum(4) };
+    const counters = { sent: sum(0), delivered: sum(1), lostSends: sum(3), lostReceives: sum(4) };
+    return this.#tunnel === undefined
+      ? counters
+      : { ...counters, tunnel: countersOf(this.#tunnel) };
   }
 
   unmap(): void {
     for (const mapping of this.#mappings) mapping.unmap();
   }
+}
+
+/** The fields are those of `struct tunnel_state`. */
+function countersOf(state: BigInt64Array): TunnelCounters {
+  const at = (field: number) => Atomics.load(state, field);
+  return { out: at(0), in: at(1), foreign: at(2), failedOut: at(3), failedIn: at(4) };
 }
 
 class ArmedRecorder implements Recorder {

@@ -21,6 +21,7 @@ export interface Delivered extends Sent {
   /** `n` is the delivery number here. */
   readonly source: VmNumber;
   readonly sendNumber: number;
+  readonly remoteHash: bigint | undefined;
 }
 
 /** Everything a recorder says, in order. */
@@ -39,8 +40,9 @@ export class Notes implements RecorderSink {
     length: number,
     lamport: bigint,
     ktimeNs: bigint,
+    remoteHash?: bigint,
   ): void {
-    this.all.push({ vm, n, source, sendNumber, length, lamport, ktimeNs });
+    this.all.push({ vm, n, source, sendNumber, length, lamport, ktimeNs, remoteHash });
   }
 
   sendsOf(vm: VmNumber): Sent[] {

@@ -13,7 +13,7 @@ import { HybridSource } from "../../lib/roles/replay_source.ts";
 import { ReplayingAgent, type VmReplayResult } from "../../lib/roles/replaying_agent.ts";
 import { RetransmissionQueue } from "../../net/retransmit/queue.ts";
 import { Random } from "./random.ts";
-import { type Faults, RecordedWorld, STDIO_BYTES } from "./recorded_world.ts";
+import { COOKIE, type Faults, RecordedWorld, STDIO_BYTES } from "./recorded_world.ts";
 import { ReplayedWorld } from "./replayed_world.ts";
 import { TABLE } from "./rr_bytes.ts";
 
@@ -26,20 +26,26 @@ export interface Recorded {
   readonly world: RecordedWorld;
   readonly end: RecordingEnd;
   readonly totals: readonly HybridTotals[];
+  /** One for each host. */
+  readonly agents: readonly RecordingAgent[];
 }
 
 /** Something that happens to the cluster while it is recorded. */
 export type Incident = (world: RecordedWorld, interrupt: AbortController, random: Random) => void;
 
-/** Records one cluster below `directory`; all that happens follows from `seed`. */
+/**
+ * Records one cluster below `directory`, on as many hosts as `hosts` says; all that happens follows from
+ * `seed`.
+ */
 export async function recordCluster(
   seed: number,
   directory: string,
   faults: Faults,
   incident: Incident = () => {},
+  hosts = 1,
 ): Promise<Recorded> {
   const random = new Random(seed);
-  const world = new RecordedWorld(random, random.between(1, VMS_MAX), faults);
+  const world = new RecordedWorld(random, random.between(hosts, VMS_MAX), faults, hosts);
   const logs = world.vms.map((vm) =>
     new HybridLogWriter(`${directory}/${vm.name}`, {
       vm: vm.number,
@@ -49,28 +55,44 @@ export async function recordCluster(
       segmentBytes: random.pick([500, 5000, 64 << 20]),
     })
   );
-  const agent = new RecordingAgent(
-    world.vms.map((vm, i) => ({
-      vm,
-      log: logs[i]!,
-      scanner: (sink) => new RrLogScanner(TABLE, sink, vm.name),
-    })),
-    world,
-    { checkEveryMs: 0, logBufferBytes: STDIO_BYTES },
+  const agents = world.recorders.map((recorder, host) =>
+    new RecordingAgent(
+      world.vms.filter((vm) => world.hostOf(vm.number) === host).map((vm) => ({
+        vm,
+        log: logs[vm.number - 1]!,
+        scanner: (sink) => new RrLogScanner(TABLE, sink, vm.name),
+      })),
+      recorder,
+      {
+        checkEveryMs: 0,
+        logBufferBytes: STDIO_BYTES,
+        ...(hosts === 1 ? {} : { remote: { cookie: COOKIE } }),
+      },
+    )
   );
   let epoch = 0;
+  let behind: RecordingAgent[] = []; // an epoch begins when all hosts have begun the one before
   world.beforePump = () => {
-    if (random.chance(40)) agent.tick(epoch += random.between(1, 3));
+    if (!random.chance(40)) return;
+    if (behind.length === 0) {
+      epoch += random.between(1, 3);
+      behind = [...agents];
+    }
+    const next = behind.length === 1 ? 0 : random.below(behind.length);
+    behind.splice(next, 1)[0]!.tick(epoch);
   };
   const interrupt = new AbortController();
   incident(world, interrupt, random);
   const end = await coordinateRecording(
-    [agent],
+    agents,
     { durationMs: undefined, epochMs: 0 },
     interrupt.signal,
   );
-  const totals = agent.progress().map((vm, i) => logs[i]!.close(vm.ended === "complete"));
-  return { directory, world, end, totals };
+  const progress = agents.flatMap((agent) => agent.progress());
+  const totals = world.vms.map((vm, i) =>
+    logs[i]!.close(progress.find(({ number }) => number === vm.number)!.ended === "complete")
+  );
+  return { directory, world, end, totals, agents };
 }
 
 export interface Replayed {

@@ -4,6 +4,9 @@
  *
  * program ─▶ capture ─▶ (tap refuses?) ─▶ send event ─▶ bridge, any delay, any order
  *         ─▶ delivery event ─▶ (tap queue full?) ─▶ tap queue ─▶ program, rr log ─▶ stdio ─▶ pipe
+ *
+ * The VMs may be on several hosts: each has a recorder of its own, with a floor of its own under its
+ * clocks. What it says of a frame from another host is what the tunnel's trailer says, and the hash.
  */
 import type {
   MachineState,
@@ -14,6 +17,7 @@ import type {
   VmEnd,
 } from "../../lib/roles/ports.ts";
 import { epochStart } from "../../lib/clocks/lamport.ts";
+import { hashKeyed } from "../../lib/roles/keyed_hash.ts";
 import { Program } from "./program.ts";
 import type { Random } from "./random.ts";
 import { CLOCK, encode, END, INSTRUCTION, NET, POWER_OFF, QUIT, TABLE } from "./rr_bytes.ts";
@@ -26,6 +30,10 @@ export interface Faults {
   readonly lostDeliveryEvents: number;
   /** Frames that a full tap queue drops after their delivery event. */
   readonly tapDrops: number;
+  /** Frames between two hosts that get lost, that come twice, that come without a hash. */
+  readonly tunnelLosses?: number;
+  readonly tunnelCopies?: number;
+  readonly tunnelHashes?: number;
 }
 
 export const NO_FAULTS: Faults = {
@@ -35,6 +43,8 @@ export const NO_FAULTS: Faults = {
   tapDrops: 0,
 };
 
+/** The cookie of the tunnels between the hosts. */
+export const COOKIE = 0x8000_0000_dead_beefn;
 const STEPS_AT_ONCE_MAX = 6;
 /** Bytes of the log that a VM holds back at most. */
 export const STDIO_BYTES = 60;
@@ -58,6 +68,8 @@ export class RecordedSim implements RecordedVm {
   readonly frames: Uint8Array[] = [];
   /** What arrived, in order: the true source, and the frame. */
   readonly received: { source: number; frame: Uint8Array; sendNumber: number; at: number }[] = [];
+  /** The recorder's frames, as places in {@link frames}. */
+  readonly numberedFrames: number[] = [];
   /** Where in the log each frame was sent. */
   readonly sentAt: number[] = [];
   logBytes = 0;
@@ -220,21 +232,54 @@ export function padFrame(frame: Uint8Array): Uint8Array {
   return padded;
 }
 
+/** What one host's recorder has: events that nobody has read yet, and the floor of its clocks. */
+class RecorderSim implements RecorderPort {
+  floor = 0n;
+  readonly ring: ((sink: RecorderSink) => void)[] = [];
+
+  constructor(private readonly world: RecordedWorld) {}
+
+  drain(sink: RecorderSink): number {
+    this.world.goOn();
+    const events = this.ring.splice(0);
+    for (const event of events) event(sink);
+    return events.length;
+  }
+
+  counters(): RecorderCounters {
+    return { sent: 0n, delivered: 0n, lostSends: 0n, lostReceives: 0n };
+  }
+
+  tick(epoch: number): void {
+    this.floor = epochStart(epoch);
+  }
+}
+
 /** The cluster. */
-export class RecordedWorld implements RecorderPort {
+export class RecordedWorld {
   readonly vms: readonly RecordedSim[];
   /** Called before each step, with the number of steps so far. */
   beforeStep: (steps: number) => void = () => {};
   /** Called before each turn of the agent. */
   beforePump: () => void = () => {};
-  #floor = 0n;
+  /** One for each host. */
+  readonly recorders: readonly RecorderSim[];
   #steps = 0;
   #travelling: Travelling[] = [];
-  #ring: ((sink: RecorderSink) => void)[] = [];
 
-  constructor(readonly random: Random, vms: number, private readonly faults: Faults) {
+  constructor(readonly random: Random, vms: number, private readonly faults: Faults, hosts = 1) {
+    this.recorders = Array.from({ length: hosts }, () => new RecorderSim(this));
     const numbers = Array.from({ length: vms }, (_, i) => i + 1);
     this.vms = numbers.map((number) => new RecordedSim(number, numbers, this));
+  }
+
+  /** The host of a VM, from 0. */
+  hostOf(vm: number): number {
+    return (vm - 1) % this.recorders.length;
+  }
+
+  #recorderOf(vm: RecordedSim): RecorderSim {
+    return this.recorders[this.hostOf(vm.number)]!;
   }
 
   /** Lets some time pass. */
@@ -260,13 +305,20 @@ export class RecordedWorld implements RecorderPort {
   send(from: RecordedSim, frame: Uint8Array): void {
     if (this.random.chance(this.faults.refusedSends)) return;
     const sendNumber = from.numbered++;
-    const stamp = from.clock = max(from.clock, this.#floor) + 1n;
+    from.numberedFrames.push(from.frames.length - 1);
+    const recorder = this.#recorderOf(from);
+    const stamp = from.clock = max(from.clock, recorder.floor) + 1n;
     if (!this.random.chance(this.faults.lostSendEvents)) {
-      this.#ring.push((sink) => sink.sent(from.number, sendNumber, frame.length, stamp, 0n));
+      recorder.ring.push((sink) => sink.sent(from.number, sendNumber, frame.length, stamp, 0n));
     }
     for (const to of this.vms) {
       if (to === from || (frame[0] !== 255 && frame[0] !== to.number)) continue;
-      this.#travelling.push({ to, frame, source: from.number, sendNumber, stamp });
+      const travelling = { to, frame, source: from.number, sendNumber, stamp };
+      if (this.hostOf(to.number) !== this.hostOf(from.number)) {
+        if (this.random.chance(this.faults.tunnelLosses ?? 0)) continue;
+        if (this.random.chance(this.faults.tunnelCopies ?? 0)) this.#travelling.push(travelling);
+      }
+      this.#travelling.push(travelling);
     }
   }
 
@@ -280,28 +332,21 @@ export class RecordedWorld implements RecorderPort {
   #deliver({ to, frame, source, sendNumber, stamp }: Travelling): void {
     if (to.isOver) return;
     const number = to.deliveries++;
-    const lamport = to.clock = max(max(to.clock, this.#floor), stamp) + 1n;
+    const recorder = this.#recorderOf(to);
+    const lamport = to.clock = max(max(to.clock, recorder.floor), stamp) + 1n;
+    const hash = this.#remoteHash(to, source, frame);
     if (!this.random.chance(this.faults.lostDeliveryEvents)) {
-      this.#ring.push((sink) =>
-        sink.delivered(to.number, number, source, sendNumber, frame.length, lamport, 0n)
+      recorder.ring.push((sink) =>
+        sink.delivered(to.number, number, source, sendNumber, frame.length, lamport, 0n, hash)
       );
     }
     if (!this.random.chance(this.faults.tapDrops)) to.tapQueue.push({ source, frame, sendNumber });
   }
 
-  drain(sink: RecorderSink): number {
-    this.goOn();
-    const events = this.#ring.splice(0);
-    for (const event of events) event(sink);
-    return events.length;
-  }
-
-  counters(): RecorderCounters {
-    return { sent: 0n, delivered: 0n, lostSends: 0n, lostReceives: 0n };
-  }
-
-  tick(epoch: number): void {
-    this.#floor = epochStart(epoch);
+  /** What the trailer says of the bytes of a frame that came from another host. */
+  #remoteHash(to: RecordedSim, source: number, frame: Uint8Array): bigint | undefined {
+    if (source === 0 || this.hostOf(source) === this.hostOf(to.number)) return undefined;
+    return this.random.chance(this.faults.tunnelHashes ?? 0) ? undefined : hashKeyed(frame, COOKIE);
   }
 }
 
