@@ -174,9 +174,13 @@ export class ReplayedSim implements ReplayedVm {
 export class ReplayedWorld implements ReadinessPort {
   readonly vms: readonly ReplayedSim[];
 
-  constructor(readonly random: Random, vms: number) {
+  /**
+   * @param vms how many VMs the cluster has
+   * @param here the numbers of those that are replayed here
+   */
+  constructor(readonly random: Random, vms: number, here?: readonly number[]) {
     const numbers = Array.from({ length: vms }, (_, i) => i + 1);
-    this.vms = numbers.map((number) =>
+    this.vms = (here ?? numbers).map((number) =>
       new ReplayedSim(number, numbers, this, random.pick([16, 64, 300, 5000]))
     );
   }
