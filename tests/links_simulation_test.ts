@@ -4,6 +4,7 @@
  * `SIMULATION_SEED=n` runs that one alone.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import {
   type LinkedOptions,
   type LinkedRecording,
@@ -12,10 +13,19 @@ import {
   replayLinked,
 } from "./simulation/linked_cluster.ts";
 import { recordCluster, type Recorded } from "./simulation/cluster.ts";
+import { BROKEN_LINKS } from "./simulation/broken_links.ts";
+import { DivergenceError, PeerFailedError } from "../lib/errors.ts";
+import { Random } from "./simulation/random.ts";
 import { NO_FAULTS } from "./simulation/recorded_world.ts";
 
 const RECORDINGS = 40;
-const SCHEDULES = 100;
+/** Recordings with more events take longer than they show more. */
+const EVENTS_MAX = 260;
+const SCHEDULES = 2000;
+
+/** Thousands of small files: in memory where the system has a place for that. */
+const SHARED_MEMORY = "/dev/shm";
+const IN_MEMORY = existsSync(SHARED_MEMORY) ? { dir: SHARED_MEMORY } : {};
 
 interface Prepared {
   readonly recorded: Recorded;
@@ -29,11 +39,13 @@ async function makeRecordings(root: string): Promise<Prepared[]> {
     const recorded = await recordCluster(seed, directory, NO_FAULTS);
     return { recorded, linked: openLinkedRecording(directory, recorded.world.vms.length) };
   }));
-  return made.filter(({ recorded }) => recorded.world.vms.length > 1);
+  return made.filter(({ recorded: { world: { vms } } }) =>
+    vms.length > 1 && vms.reduce((events, { log }) => events + log.length, 0) <= EVENTS_MAX
+  );
 }
 
 async function withRecordings(work: (recordings: Prepared[], root: string) => Promise<void>) {
-  const root = await Deno.makeTempDir({ prefix: "clrr-links-" });
+  const root = await Deno.makeTempDir({ ...IN_MEMORY, prefix: "clrr-links-" });
   try {
     await work(await makeRecordings(root), root);
   } finally {
@@ -89,4 +101,100 @@ Deno.test("simulation: whatever happens to links and agents, a replay over hosts
   for (const [name, sum] of Object.entries(sums)) {
     assert.ok(sum > SCHEDULES / 4, `too few ${name}: ${sum}`);
   }
+});
+
+/** Seeds until one refutes a broken link. */
+const BROKEN_TRIES = 120;
+
+Deno.test("simulation: links with a rule left out are refuted", async () => {
+  if (Deno.env.get("SIMULATION_SEED") !== undefined) return;
+  await withRecordings(async (recordings, root) => {
+    for (const { without, parts, shows } of BROKEN_LINKS) {
+      let refuted: unknown;
+      for (let seed = 0; seed < BROKEN_TRIES && refuted === undefined; seed++) {
+        await replaySchedule(seed, recordings, root, { parts }).catch((error) => refuted = error);
+      }
+      assert.ok(refuted !== undefined, `without ${without}: ${BROKEN_TRIES} schedules went well`);
+      assert.match(String(refuted), shows, `without ${without}`);
+    }
+  });
+});
+
+Deno.test("simulation: a divergence on one host stops all, and says where it was", async () => {
+  let tried = 0;
+  const tries = 60;
+  await withRecordings(async (recordings, root) => {
+    for (let seed = 0; seed < tries; seed++) {
+      const { recorded } = recordings[seed % recordings.length]!;
+      const random = new Random(seed);
+      const senders = recorded.world.vms.filter(({ frames }) => frames.length > 0);
+      if (senders.length === 0) continue;
+      const sender = random.pick(senders);
+      const wrong = random.below(sender.frames.length);
+      const replaying = replaySchedule(seed, recordings, root, {
+        prepare: (world) => {
+          const vm = world.vms.find(({ number }) => number === sender.number);
+          if (vm === undefined) return;
+          vm.corrupt = (frame, sendNumber) =>
+            sendNumber === wrong ? Uint8Array.from([...frame, 0]) : frame;
+        },
+      });
+      await assert.rejects(replaying, (error: unknown) => {
+        assert.ok(error instanceof AggregateError, `seed ${seed}: ${error}`);
+        const at = error.errors.filter((each) => each instanceof DivergenceError);
+        const elsewhere = error.errors.filter((each) => each instanceof PeerFailedError);
+        assert.equal(at.length + elsewhere.length, error.errors.length, `seed ${seed}: ${error}`);
+        assert.ok(
+          at.some(({ divergence }) =>
+            divergence.vm === sender.name && divergence.sendNumber === wrong
+          ),
+          `seed ${seed}: ${error}`,
+        );
+        assert.ok(elsewhere.length > 0, `seed ${seed}: the other hosts went on`);
+        return true;
+      });
+      tried++;
+    }
+  });
+  assert.ok(tried > tries / 2, `${tried}`);
+});
+
+Deno.test("simulation: where a recording was cut off, its replay over hosts ends", async () => {
+  let cut = 0;
+  let divided = 0;
+  const root = await Deno.makeTempDir({ ...IN_MEMORY, prefix: "clrr-links-" });
+  try {
+    const recordings = await Promise.all(Array.from({ length: 160 }, (_, seed) => {
+      return recordCluster(seed, `${root}/recording${seed}`, NO_FAULTS, (world, _stop, random) => {
+        const at = random.below(70 * world.vms.length);
+        world.beforeStep = (steps) => {
+          if (steps === at) random.pick(world.vms).crash();
+        };
+      });
+    }));
+    for (const [seed, recorded] of recordings.entries()) {
+      const { vms } = recorded.world;
+      if (vms.length === 1) continue;
+      const schedule = makeSchedule(seed, vms.length);
+      const linked = openLinkedRecording(recorded.directory, vms.length);
+      const replay = await replayLinked(linked, schedule, `${root}/schedule${seed}`)
+        .catch((cause) => {
+          throw new Error(`seed ${seed}: ${cause}`, { cause });
+        });
+      const worlds = replay.worlds.map((world) => new Set(world.vms.map(({ number }) => number)));
+      for (const { number, cutOff, framesMatched } of replay.results) {
+        if (cutOff === undefined && recorded.totals[number - 1]!.complete) {
+          assert.equal(framesMatched, vms[number - 1]!.frames.length, `seed ${seed}`);
+        }
+        if (cutOff === undefined) continue;
+        cut++;
+        assert.match(cutOff, /^waits for frame \d+ of VM \S+( \d+)?, which ended before it$/);
+        const sender = Number(/VM (?:vm|number )(\d+)/.exec(cutOff)![1]);
+        if (!worlds.some((here) => here.has(number) && here.has(sender))) divided++;
+      }
+    }
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+  assert.ok(cut > 5 && divided > 2, `${cut} ends, ${divided} because of a VM on another host`);
 });

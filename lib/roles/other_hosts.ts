@@ -1,14 +1,6 @@
 /** What the replay of one host's VMs has to know of the hosts that replay the others. */
 import type { VmNumber } from "../units.ts";
 
-/** The end of a VM that another host replays. */
-export interface RemoteEnd {
-  /** Frames that it sent. */
-  readonly sent: number;
-  /** Whether its log ends as QEMU ended it. */
-  readonly complete: boolean;
-}
-
 /** The other hosts of a replay; `net/retransmit` implements it. All calls are synchronous. */
 export interface OtherHostsPort {
   /** Throws why the replay cannot go on: it failed on another host, or one has been lost. */
@@ -24,8 +16,10 @@ export interface OtherHostsPort {
   mayFeed(vm: VmNumber): boolean;
   /** A VM of this host has ended, after so many frames. */
   ended(vm: VmNumber, sent: number): void;
-  /** How a VM of another host has ended; `undefined`: not yet, or not known. */
-  endOf(vm: VmNumber): RemoteEnd | undefined;
+  /** How many frames a VM of another host had sent when it ended; `undefined`: it has not, or is not known to. */
+  sentAtEnd(vm: VmNumber): number | undefined;
+  /** Whether the logs on all other hosts end as QEMU ended them; `undefined` while that is not known. */
+  logsComplete(): boolean | undefined;
   /** Resolves when the next message of another host has been taken. */
   news(): Promise<void>;
 }

@@ -458,14 +458,16 @@ export class ReplayingAgent {
     if (sender !== undefined && sender.endedAt === 0) return;
     if (this.queue.arrived(awaited.source) > awaited.sendNumber) return;
     const { elsewhere } = this.options;
-    const remoteEnd = sender === undefined ? elsewhere?.endOf(awaited.source) : undefined;
     if (sender === undefined && elsewhere !== undefined) {
       // It may still send it, or has, and the frame is on its way.
-      if (remoteEnd === undefined || remoteEnd.sent > awaited.sendNumber) return;
+      const sent = elsewhere.sentAtEnd(awaited.source);
+      if (sent === undefined || sent > awaited.sendNumber) return;
     }
+    const othersComplete = elsewhere === undefined ? true : elsewhere.logsComplete();
+    if (othersComplete === undefined) return;
     const senderName = sender?.vm.name ?? `number ${awaited.source}`;
     const why = `waits for frame ${awaited.sendNumber} of VM ${senderName}, which ended before it`;
-    if (this.#all().every((s) => s.source.complete) && (remoteEnd?.complete ?? true)) {
+    if (othersComplete && this.#all().every((s) => s.source.complete)) {
       await this.#diverge(stream, {
         sendNumber: null,
         what: `it ${why}`,

@@ -20,7 +20,7 @@ import {
   TEXT_BYTES_MAX,
 } from "../../lib/protocol/link_messages.ts";
 import { countUses, type LogCensus, type VmPosition } from "../../lib/roles/log_census.ts";
-import type { OtherHostsPort, RemoteEnd } from "../../lib/roles/other_hosts.ts";
+import type { OtherHostsPort } from "../../lib/roles/other_hosts.ts";
 import type { FrameQueue, ReplayWindowPort } from "../../lib/roles/replaying_agent.ts";
 import { announcedVm, SharedWindow } from "../../lib/roles/shared_window.ts";
 import type { VmNumber } from "../../lib/units.ts";
@@ -368,7 +368,11 @@ export class ReplayLinks {
         return true;
       },
       ended: (vm, sent) => this.#window.end(vm, sent),
-      endOf: (vm) => this.#endOf(vm),
+      sentAtEnd: (vm) => {
+        const progress = this.#window.heard(vm);
+        return progress?.ended === true ? progress.sent : undefined;
+      },
+      logsComplete: () => this.#logsComplete(),
       news: () => this.#news.promise,
     };
   }
@@ -387,11 +391,9 @@ export class ReplayLinks {
     }
   }
 
-  #endOf(vm: VmNumber): RemoteEnd | undefined {
-    const progress = this.#window.heard(vm);
-    const announced = this.#window.announced(vm);
-    if (progress?.ended !== true || announced === undefined) return undefined;
-    return { sent: progress.sent, complete: announced.complete };
+  #logsComplete(): boolean | undefined {
+    const all = [...this.#hostOf.keys()].map((vm) => this.#window.announced(vm)?.complete);
+    return all.includes(undefined) ? undefined : all.every((complete) => complete);
   }
 
   #say(state: LinkSelf["state"], text: string): void {

@@ -49,7 +49,8 @@ class SimChannel implements Channel {
     const { random, faults, time } = this.network;
     const opening = kind <= OPENING_KIND_MAX;
     const broken = faults.breaksEvery > 0 && random.below(faults.breaksEvery) === 0;
-    const lost = random.chance(faults.lost) || !this.network.reaches(this.self, this.peer.name);
+    const lost = random.below(opening ? 500 : 100) < faults.lost ||
+      !this.network.reaches(this.self, this.peer.name);
     if (broken || (lost && opening)) {
       this.close();
       return Promise.resolve();

@@ -49,7 +49,7 @@ export function makeSchedule(seed: number, vms: number): Schedule {
       lost: calm ? 0 : random.pick([0, 0, 5, 20]),
       doubled: calm ? 0 : random.pick([0, 5, 30]),
       delayMax: random.pick([0, 3, 12]),
-      breaksEvery: calm ? 0 : random.pick([0, 0, 100, 40]),
+      breaksEvery: calm ? 0 : random.pick([0, 0, 200, 60]),
     },
     partitions: some(40, 2, () => {
       const a = random.below(hosts);
@@ -73,6 +73,8 @@ const LIMITS: Partial<LinkLimits> = {
   reconnectMsMax: 30,
   peerLostMs: 1500,
 };
+/** Between two turns of an agent, if no message comes before. */
+const TURN_MS = 2;
 /** Nothing that a schedule does keeps a cluster from moving for so long. */
 const STALL_MS = 1000;
 
@@ -158,7 +160,7 @@ class SimHost {
     const readiness: ReadinessPort = {
       wait: async () => {
         this.world.goOn();
-        await time.sleep(1);
+        await time.sleep(TURN_MS);
       },
       wantWrite: () => {},
     };
@@ -300,6 +302,6 @@ export async function replayLinked(
   try {
     return await new LinkedCluster(recording, schedule, directory, options).run();
   } finally {
-    await Deno.remove(directory, { recursive: true });
+    Deno.removeSync(directory, { recursive: true });
   }
 }

@@ -68,9 +68,11 @@ export class ReplayedSim implements ReplayedVm {
 
   /** Takes bytes out of the FIFO until it has `count`; false: more have to come. */
   #fetch(count: number): boolean {
-    const missing = Math.max(0, count - this.#taken.length);
+    const missing = count - this.#taken.length;
+    if (missing <= 0) return true;
+    if (this.#fifo.length === 0) return false;
     this.#taken = concat(this.#taken, this.#fifo.subarray(0, missing));
-    this.#fifo = this.#fifo.slice(missing);
+    this.#fifo = this.#fifo.subarray(missing);
     return this.#taken.length >= count;
   }
 
