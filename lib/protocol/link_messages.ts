@@ -283,7 +283,10 @@ function read(reader: ByteReader, type: LinkMessage["type"]): LinkMessage {
       const flags = readFlags(reader, AWAY | ENDED);
       const [away, ended] = [(flags & AWAY) !== 0, (flags & ENDED) !== 0];
       require(reader, away || !ended, "a VM that has ended and is waited for");
-      return { type, vm, serial, away, ended, epoch: readEpoch(reader), sent: reader.varint() };
+      const epoch = readEpoch(reader);
+      const sent = reader.varint();
+      require(reader, ended || sent === 0, `${sent} frames before its end`);
+      return { type, vm, serial, epoch, away, ended, sent };
     }
     case "state": {
       const number = reader.u8();
