@@ -103,6 +103,17 @@ Deno.test("simulation: whatever happens to links and agents, a replay over hosts
   }
 });
 
+Deno.test("simulation: a schedule's seed decides everything that happens", async () => {
+  await withRecordings(async (recordings, root) => {
+    for (const seed of [3, 14, 15]) {
+      const runs = [];
+      for (let run = 0; run < 2; run++) runs.push(await replaySchedule(seed, recordings, root));
+      assert.deepEqual(runs[0]!.counters, runs[1]!.counters, `seed ${seed}`);
+      assert.deepEqual(runs[0]!.endedAtMs, runs[1]!.endedAtMs, `seed ${seed}`);
+    }
+  });
+});
+
 /** Seeds until one refutes a broken link. */
 const BROKEN_TRIES = 120;
 

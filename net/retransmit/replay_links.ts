@@ -442,10 +442,7 @@ export class ReplayLinks {
         // The peer is away, or not there yet: `peerLostMs` bounds how often.
       }
       line.connecting = false;
-      if (channel === undefined) {
-        line.backoffMs = Math.min(2 * line.backoffMs, this.#limits.reconnectMsMax);
-        return this.#connectLater(line, line.backoffMs);
-      }
+      if (channel === undefined) return this.#connectAgain(line);
       if (this.#closed) return channel.close();
       this.#use(line, channel);
     });
@@ -472,7 +469,13 @@ export class ReplayLinks {
     line.stopWatch();
     line.link.disconnected();
     line.wake();
+    this.#connectAgain(line);
+  }
+
+  /** Waits longer each time, until a link has been open again. */
+  #connectAgain(line: Line): void {
     this.#connectLater(line, line.backoffMs);
+    line.backoffMs = Math.min(2 * line.backoffMs, this.#limits.reconnectMsMax);
   }
 
   /** Closes a channel on which nothing comes any more. */

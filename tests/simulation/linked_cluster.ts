@@ -100,6 +100,8 @@ export interface LinkedReplay {
   readonly worlds: readonly ReplayedWorld[];
   readonly counters: readonly LinkCounters[];
   readonly restarts: number;
+  /** In virtual time. */
+  readonly endedAtMs: number;
 }
 
 /** What a test may change. */
@@ -284,6 +286,7 @@ class LinkedCluster {
       worlds: this.hosts.map(({ world }) => world),
       counters: this.hosts.flatMap(({ counters }) => counters),
       restarts: this.restarts,
+      endedAtMs: this.time.now(),
     };
   }
 
