@@ -20,7 +20,7 @@ import { NO_FAULTS } from "./simulation/recorded_world.ts";
 
 const RECORDINGS = 40;
 /** Recordings with more events take longer than they show more. */
-const EVENTS_MAX = 260;
+const EVENTS_MAX = 200;
 const SCHEDULES = 2000;
 
 /** Thousands of small files: in memory where the system has a place for that. */

@@ -266,12 +266,16 @@ export class ReplayingAgent {
     const throwFailure = () => {
       if (failure !== undefined) throw failure.cause;
     };
-    while (this.#all().some((stream) => !stream.settled)) {
-      signal.throwIfAborted();
-      throwFailure();
-      await this.#turnAmongHosts();
-      if (this.#now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
-      await this.#wait();
+    try {
+      while (this.#all().some((stream) => !stream.settled)) {
+        signal.throwIfAborted();
+        throwFailure();
+        await this.#turnAmongHosts();
+        if (this.#now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
+        await this.#wait();
+      }
+    } finally {
+      await this.#waiting?.catch(() => {}); // what it waits on may be closed after this
     }
     await resuming;
     throwFailure();

@@ -105,11 +105,14 @@ export class PeerLink {
     return this.#opening === undefined && !this.#stateDue;
   }
 
-  /** Whether the peer has had news since the last call. */
+  /**
+   * Whether the peer may have moved since the last call: it said so, it cannot be heard, or its VMs have
+   * not begun. One that never begins has to be found by whoever started it.
+   */
   takeMoved(): boolean {
-    const heard = this.#heard;
+    const moved = this.#heard || !this.#isOpen || this.#peerMoves === 0;
     this.#heard = false;
-    return heard;
+    return moved;
   }
 
   connected(now: number): void {

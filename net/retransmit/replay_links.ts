@@ -357,7 +357,7 @@ export class ReplayLinks {
       movedElsewhere: () => {
         let moved = false;
         for (const { link } of this.#lines.values()) {
-          moved = link.takeMoved() || !link.isOpen || moved;
+          moved = link.takeMoved() || moved;
         }
         return moved;
       },

@@ -211,6 +211,22 @@ Deno.test("links: over its bound a link holds the VMs back that feed it", () =>
     await until(() => a.elsewhere.mayFeed(1), a);
   }, { limits: { unacknowledgedBytesMax: 100 } }));
 
+Deno.test("links: what moves on another host, or cannot be heard, is no stall", () =>
+  withHosts([0], async (a, b, channels) => {
+    await until(() => a.elsewhere.mayFeed(1) && b.elsewhere.mayFeed(2), a);
+    assert.equal(b.elsewhere.movedElsewhere(), true);
+    assert.equal(b.elsewhere.movedElsewhere(), true, "its VMs have not begun");
+    a.elsewhere.moved();
+    await until(() => !b.elsewhere.movedElsewhere(), b);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    assert.equal(b.elsewhere.movedElsewhere(), false, "pings alone are no news");
+    a.elsewhere.moved();
+    await until(() => b.elsewhere.movedElsewhere(), b);
+    assert.equal(b.elsewhere.movedElsewhere(), false);
+    channels[0]!.close();
+    assert.equal(b.elsewhere.movedElsewhere(), true, "it cannot be heard");
+  }, { limits: { pingMs: 10, deadMs: 1000 } }));
+
 Deno.test("links: a failure on one host is the reason on the other", () =>
   withHosts([0], async (a, b) => {
     await until(() => a.elsewhere.mayFeed(1), a);

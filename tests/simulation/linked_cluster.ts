@@ -67,7 +67,7 @@ export function makeSchedule(seed: number, vms: number): Schedule {
 const LIMITS: Partial<LinkLimits> = {
   resendAfterMs: 30,
   resendAfterMsMax: 120,
-  pingMs: 25,
+  pingMs: 40,
   deadMs: 100,
   reconnectMs: 4,
   reconnectMsMax: 30,
