@@ -11,6 +11,7 @@
  * ├── RemoteError           a call failed on the other side: the peer, the error's name and data there
  * ├── QmpError              QEMU's monitor refused a command or went away
  * ├── HostError             a command on this host failed: command, exit code, stderr
+ * ├── PeerFailedError       a replay over hosts failed on another host, or one was lost
  * ├── InterruptedError      the user ended the work (Ctrl-C, SIGTERM)
  * └── DivergenceError       a replay did something else than the recording says
  * ```
@@ -123,6 +124,14 @@ export class HostError extends ClusterrrError {
       }`,
       options,
     );
+  }
+}
+
+/** A replay over several hosts cannot go on because of `peer`; the cause is reported there, if it lives. */
+export class PeerFailedError extends ClusterrrError {
+  override name = "PeerFailedError";
+  constructor(readonly peer: string, readonly reason: string, options?: ErrorOptions) {
+    super(`The replay on host ${peer} failed: ${reason}`, options);
   }
 }
 

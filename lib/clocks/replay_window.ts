@@ -54,6 +54,20 @@ export class ReplayWindow {
     return true;
   }
 
+  /** The epoch that `vm` is in, or was in when it left. */
+  epochOf(vm: VmNumber): number {
+    const epoch = this.#epochs.get(vm) ?? this.#away.get(vm);
+    if (epoch === undefined) throw new Error(`VM ${vm} is not in the window`);
+    return epoch;
+  }
+
+  /** Says where a VM is that asks elsewhere. */
+  place(vm: VmNumber, epoch: number, away: boolean): void {
+    this.epochOf(vm);
+    (away ? this.#epochs : this.#away).delete(vm);
+    (away ? this.#away : this.#epochs).set(vm, epoch);
+  }
+
   /** `vm` has ended, or stands where it was to stop: nobody waits for it. */
   leave(vm: VmNumber): void {
     const epoch = this.#epochs.get(vm);

@@ -1,7 +1,7 @@
 /** The window of a replay over the epochs that all of its logs have in common. */
-import { epochStart } from "../clocks/lamport.ts";
+import { epochOf } from "../clocks/lamport.ts";
 import { ReplayWindow } from "../clocks/replay_window.ts";
-import type { VmNumber } from "../units.ts";
+import { lamportTime, type VmNumber } from "../units.ts";
 import type { LogCensus } from "./log_census.ts";
 import type { ReplayWindowPort } from "./replaying_agent.ts";
 
@@ -16,7 +16,8 @@ export function commonWindow(
   firstEpoch = 0,
 ): ReplayWindowPort {
   const window = new ReplayWindow([...censuses.keys()], windowEpochs, firstEpoch);
-  const common = commonEpochs(censuses);
+  const epochs = [...censuses].map(([vm, census]) => [vm, epochsOfLog(census)] as const);
+  const common = commonEpochs(new Map(epochs));
   return {
     enter: (vm, epoch) => !common.has(epoch) || window.enter(vm, epoch),
     leave: (vm) => window.leave(vm),
@@ -24,18 +25,33 @@ export function commonWindow(
   };
 }
 
+/** What decides which epochs a VM has in common with others. */
+export interface VmEpochs {
+  /** Epochs of which its log has a cut. */
+  readonly cuts: readonly number[];
+  /** The epoch of its last receive. */
+  readonly lastReceive: number;
+}
+
+/** The {@link VmEpochs} of a log. */
+export function epochsOfLog({ cuts, receives: { lamports } }: LogCensus): VmEpochs {
+  return {
+    cuts: cuts.map(({ epoch }) => epoch),
+    lastReceive: epochOf(lamportTime(lamports.at(-1) ?? 0n)),
+  };
+}
+
 /**
  * The epochs that every VM either has a cut of, or has ended before: at others the VMs of a replay could
  * wait for each other for ever.
  */
-export function commonEpochs(censuses: ReadonlyMap<VmNumber, LogCensus>): Set<number> {
-  const all = [...censuses.values()];
-  const common = new Set(all.flatMap(({ cuts }) => cuts.map(({ epoch }) => epoch)));
-  for (const { cuts, receives: { lamports } } of all) {
-    const own = new Set(cuts.map(({ epoch }) => epoch));
-    const lastReceive = lamports.at(-1) ?? 0n;
+export function commonEpochs(vms: ReadonlyMap<VmNumber, VmEpochs>): Set<number> {
+  const all = [...vms.values()];
+  const common = new Set(all.flatMap(({ cuts }) => cuts));
+  for (const { cuts, lastReceive } of all) {
+    const own = new Set(cuts);
     for (const epoch of common) {
-      if (!own.has(epoch) && lastReceive >= epochStart(epoch)) common.delete(epoch);
+      if (!own.has(epoch) && lastReceive >= epoch) common.delete(epoch);
     }
   }
   return common;

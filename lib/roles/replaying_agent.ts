@@ -14,6 +14,7 @@ import { DivergenceError } from "../errors.ts";
 import { instructionCount, type VmNumber } from "../units.ts";
 import { hashFrame, storedHash } from "./frame_matcher.ts";
 import { hexDump } from "./hex_dump.ts";
+import type { OtherHostsPort } from "./other_hosts.ts";
 import type { ReplayObserver } from "./replay_observer.ts";
 import type { ReadinessPort, ReplayedVm, VmEnd } from "./ports.ts";
 import { type PieceSource, ReplayFeed } from "./replay_feed.ts";
@@ -84,6 +85,10 @@ export interface ReplayOptions {
   readonly observer?: ReplayObserver;
   /** Keeps the VMs together in time; without it each runs as far as it can. */
   readonly window?: ReplayWindowPort;
+  /** The hosts that replay the other VMs; without it all are here. */
+  readonly elsewhere?: OtherHostsPort;
+  /** Milliseconds since some moment. Default: those of the host. */
+  readonly now?: () => number;
 }
 
 /** Which VM may go on into which epoch; `lib/clocks` implements it. */
@@ -168,8 +173,11 @@ class ReplayedStream {
 /** Replays the VMs of one host. */
 export class ReplayingAgent {
   readonly #streams = new Map<VmNumber, ReplayedStream>();
-  #lastMove = performance.now();
-  #startedAt = performance.now();
+  readonly #now: () => number;
+  #lastMove: number;
+  #startedAt: number;
+  /** The wait for readiness that is under way: news may come before it ends. */
+  #waiting: Promise<void> | undefined;
   #lastNudge = 0;
   #someIdle = false;
 
@@ -179,6 +187,8 @@ export class ReplayingAgent {
     private readonly readiness: ReadinessPort,
     private readonly options: ReplayOptions,
   ) {
+    this.#now = options.now ?? (() => performance.now());
+    this.#lastMove = this.#startedAt = this.#now();
     for (const each of vms) {
       this.#streams.set(each.vm.number, new ReplayedStream(each, queue, options.window));
     }
@@ -191,7 +201,7 @@ export class ReplayingAgent {
 
   /** Says that a VM moves although its log does not: someone looks at it. */
   touch(): void {
-    this.#lastMove = performance.now();
+    this.#lastMove = this.#now();
   }
 
   /** Says that a VM stands where it was to stop: {@link run} waits for it no longer. */
@@ -240,7 +250,7 @@ export class ReplayingAgent {
     signal: AbortSignal,
     staying: ReadonlySet<VmNumber> = new Set(),
   ): Promise<VmReplayResult[]> {
-    this.#startedAt = this.#lastMove = performance.now();
+    this.#startedAt = this.#lastMove = this.#now();
     // Not awaited: a VM that has taken what there is of its log answers when it gets more.
     let failure: { readonly cause: unknown } | undefined;
     const resuming = Promise.all(
@@ -256,12 +266,16 @@ export class ReplayingAgent {
     const throwFailure = () => {
       if (failure !== undefined) throw failure.cause;
     };
-    while (this.#all().some((stream) => !stream.settled)) {
-      signal.throwIfAborted();
-      throwFailure();
-      if (await this.#turn()) this.touch();
-      if (performance.now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
-      await this.readiness.wait(this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS);
+    try {
+      while (this.#all().some((stream) => !stream.settled)) {
+        signal.throwIfAborted();
+        throwFailure();
+        await this.#turnAmongHosts();
+        if (this.#now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
+        await this.#wait();
+      }
+    } finally {
+      await this.#waiting?.catch(() => {}); // what it waits on may be closed after this
     }
     await resuming;
     throwFailure();
@@ -303,7 +317,7 @@ export class ReplayingAgent {
       ) {
         await onWait(awaited.source, awaited.sendNumber);
       }
-      await this.readiness.wait(this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS);
+      await this.#wait();
     }
     if (stream.endedAt === 0) this.stand(vm);
     for (const each of this.#all()) await this.#takeFrames(each);
@@ -311,6 +325,24 @@ export class ReplayingAgent {
 
   #all(): ReplayedStream[] {
     return [...this.#streams.values()];
+  }
+
+  /** A turn, with what it means for the other hosts, and they for it. */
+  async #turnAmongHosts(): Promise<void> {
+    const { elsewhere } = this.options;
+    elsewhere?.check();
+    const moved = await this.#turn();
+    if (moved) elsewhere?.moved();
+    if (moved || elsewhere?.movedElsewhere()) this.touch();
+  }
+
+  /** Waits for VMs, or for a message of another host. */
+  async #wait(): Promise<void> {
+    const { elsewhere } = this.options;
+    const timeoutMs = this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS;
+    if (elsewhere === undefined) return await this.readiness.wait(timeoutMs);
+    this.#waiting ??= this.readiness.wait(timeoutMs).finally(() => this.#waiting = undefined);
+    await Promise.race([this.#waiting, elsewhere.news()]);
   }
 
   /** One turn over all VMs; says whether anything moved. */
@@ -326,7 +358,8 @@ export class ReplayingAgent {
     for (const stream of this.#all()) {
       if (stream.settled) continue;
       const before = stream.feed.bytesFed;
-      this.#pumpFeed(stream);
+      if (this.options.elsewhere?.mayFeed(stream.vm.number) ?? true) this.#pumpFeed(stream);
+      else this.readiness.wantWrite(stream.vm.number, false);
       await this.#compareFrames(stream);
       moved ||= stream.feed.bytesFed !== before;
       await this.#endIfCutOff(stream);
@@ -393,8 +426,9 @@ export class ReplayingAgent {
 
   /** A VM's process has ended: was that the end of its log? */
   async #concludeVm(stream: ReplayedStream): Promise<void> {
-    stream.endedAt = performance.now();
+    stream.endedAt = this.#now();
     this.options.window?.leave(stream.vm.number);
+    this.options.elsewhere?.ended(stream.vm.number, this.queue.arrived(stream.vm.number));
     this.touch();
     const end = stream.end!;
     if (stream.cutOff !== undefined) return;
@@ -427,9 +461,17 @@ export class ReplayingAgent {
     const sender = this.#streams.get(awaited.source);
     if (sender !== undefined && sender.endedAt === 0) return;
     if (this.queue.arrived(awaited.source) > awaited.sendNumber) return;
+    const { elsewhere } = this.options;
+    if (sender === undefined && elsewhere !== undefined) {
+      // It may still send it, or has, and the frame is on its way.
+      const sent = elsewhere.sentAtEnd(awaited.source);
+      if (sent === undefined || sent > awaited.sendNumber) return;
+    }
+    const othersComplete = elsewhere === undefined ? true : elsewhere.logsComplete();
+    if (othersComplete === undefined) return;
     const senderName = sender?.vm.name ?? `number ${awaited.source}`;
     const why = `waits for frame ${awaited.sendNumber} of VM ${senderName}, which ended before it`;
-    if (this.#all().every((s) => s.source.complete)) {
+    if (othersComplete && this.#all().every((s) => s.source.complete)) {
       await this.#diverge(stream, {
         sendNumber: null,
         what: `it ${why}`,
@@ -443,7 +485,7 @@ export class ReplayingAgent {
 
   /** Wakes QEMUs whose log stands still: they may sleep out a guest timer that is already over. */
   #nudgeIdle(): boolean {
-    const now = performance.now();
+    const now = this.#now();
     if (now - this.#lastNudge < IDLE_TURN_MS) return false;
     this.#lastNudge = now;
     this.#someIdle = false;

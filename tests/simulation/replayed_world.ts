@@ -68,9 +68,11 @@ export class ReplayedSim implements ReplayedVm {
 
   /** Takes bytes out of the FIFO until it has `count`; false: more have to come. */
   #fetch(count: number): boolean {
-    const missing = Math.max(0, count - this.#taken.length);
+    const missing = count - this.#taken.length;
+    if (missing <= 0) return true;
+    if (this.#fifo.length === 0) return false;
     this.#taken = concat(this.#taken, this.#fifo.subarray(0, missing));
-    this.#fifo = this.#fifo.slice(missing);
+    this.#fifo = this.#fifo.subarray(missing);
     return this.#taken.length >= count;
   }
 
@@ -174,9 +176,13 @@ export class ReplayedSim implements ReplayedVm {
 export class ReplayedWorld implements ReadinessPort {
   readonly vms: readonly ReplayedSim[];
 
-  constructor(readonly random: Random, vms: number) {
+  /**
+   * @param vms how many VMs the cluster has
+   * @param here the numbers of those that are replayed here
+   */
+  constructor(readonly random: Random, vms: number, here?: readonly number[]) {
     const numbers = Array.from({ length: vms }, (_, i) => i + 1);
-    this.vms = numbers.map((number) =>
+    this.vms = (here ?? numbers).map((number) =>
       new ReplayedSim(number, numbers, this, random.pick([16, 64, 300, 5000]))
     );
   }

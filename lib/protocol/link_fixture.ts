@@ -1,0 +1,60 @@
+/** One of each message of a link, with what it is called in the golden file. */
+import type { LinkMessage } from "./link_messages.ts";
+
+export const LINK_EXAMPLES: Readonly<Record<string, LinkMessage>> = {
+  "open": { type: "open", runId: "run-7", incarnation: 1 },
+  "epochs": {
+    type: "epochs",
+    vm: 1,
+    last: true,
+    complete: true,
+    lastReceive: 300,
+    cuts: [1, 2, 3, 300],
+  },
+  "epochs, none, more to come": {
+    type: "epochs",
+    vm: 300,
+    last: false,
+    complete: false,
+    lastReceive: 0,
+    cuts: [],
+  },
+  "want": {
+    type: "want",
+    vm: 2,
+    last: true,
+    runs: [{ first: 0, count: 3 }, { first: 5, count: 200 }],
+  },
+  "want nothing": { type: "want", vm: 2, last: true, runs: [] },
+  "position": { type: "position", counts: [{ vm: 2, count: 0 }, { vm: 3, count: 130 }] },
+  "frame": {
+    type: "frame",
+    vm: 2,
+    sequence: 3,
+    sendNumber: 5,
+    bytes: Uint8Array.fromHex("ffffffffffff525400c1000208060001"),
+  },
+  "acknowledge": { type: "acknowledge", vm: 2, count: 4 },
+  "progress": {
+    type: "progress",
+    vm: 1,
+    serial: 9,
+    epoch: 17,
+    away: false,
+    ended: false,
+    sent: 0,
+  },
+  "progress, ended": {
+    type: "progress",
+    vm: 1,
+    serial: 10,
+    epoch: 17,
+    away: true,
+    ended: true,
+    sent: 203,
+  },
+  "state, done": { type: "state", state: "done", text: "" },
+  "state, failed": { type: "state", state: "failed", text: "VM db sent a different frame" },
+  "ping": { type: "ping", token: 1, moves: 4711 },
+  "pong": { type: "pong", token: 1 },
+};
