@@ -29,7 +29,7 @@ export async function requireMovable(vm: string, image: Image, path: string): Pr
   if (reason === undefined) return;
   throw new ClusterrrError(
     `The ${image.role} of VM ${vm}, ${image.path}, can only be used at that path: ${reason.why}. ` +
-      reason.mend,
+      `${reason.mend} (\`pack\` without --images takes the recording alone.)`,
   );
 }
 

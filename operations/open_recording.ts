@@ -2,6 +2,7 @@
 import { inspectQemu, type QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
 import { runReader } from "../hypervisor/rr_log/runs.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { ImageStore } from "../host/image_store.ts";
 import { ignoreSigpipe } from "../host/libc.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
@@ -40,9 +41,14 @@ export interface OpenRecording {
 
 /**
  * Reads a recording and looks whether this host can replay it.
+ * @param store where to look for images that are neither at their paths nor in the recording
  * @throws {FormatError} where it is damaged; {ClusterrrError} where this host differs
  */
-export async function openRecording(directory: string, progress: Progress): Promise<OpenRecording> {
+export async function openRecording(
+  directory: string,
+  progress: Progress,
+  store = new ImageStore(),
+): Promise<OpenRecording> {
   ignoreSigpipe();
   progress.show({ phase: "reading the recording", vms: [] });
   const manifest = readManifest(directory);
@@ -50,7 +56,7 @@ export async function openRecording(directory: string, progress: Progress): Prom
   const spec = manifest.cluster as ClusterSpec;
   const qemu = await inspectQemu(spec.qemu.program);
   requireSameMachine(manifest, spec, qemu);
-  const localSpec = withLocalImages(spec, await locateImages(manifest.vms, directory));
+  const localSpec = withLocalImages(spec, await locateImages(manifest.vms, directory, store));
   const snapshot = await snapshotOf(manifest, directory);
   const censuses = new Map(manifest.vms.map((vm) => {
     const reader = openLog(directory, vm);

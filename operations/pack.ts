@@ -69,7 +69,10 @@ export async function pack(
   };
 }
 
-/** The recording itself: of a sealed one what its manifest lists, else every segment that there is. */
+/**
+ * The recording itself: of a sealed one what its manifest lists, else every segment that there is.
+ * @throws {ClusterrrError} where a VM has none
+ */
 function recordingFiles(directory: string, manifest: Manifest): Source[] {
   const paths = ["manifest.json"];
   if (exists(`${directory}/cluster.yaml`)) paths.push("cluster.yaml");
@@ -80,6 +83,12 @@ function recordingFiles(directory: string, manifest: Manifest): Source[] {
       : namesIn(vmDirectory(directory, vm.name)).filter((name) =>
         /^hybrid-\d{6,}\.seg$/.test(name)
       );
+    if (segments.length === 0) {
+      throw new ClusterrrError(
+        `Recording ${directory} has no log of VM ${vm.name}: it was cut off before there was anything. ` +
+          "It cannot be replayed, here or elsewhere.",
+      );
+    }
     paths.push(...segments.map((name) => `${at}/${name}`));
     if (exists(`${directory}/${at}/console.log`)) paths.push(`${at}/console.log`);
   }
