@@ -16,10 +16,12 @@ import { diff } from "./operations/diff.ts";
 import { dump } from "./operations/dump.ts";
 import { index } from "./operations/index.ts";
 import { judge } from "./operations/judge.ts";
+import { pack } from "./operations/pack.ts";
 import { record } from "./operations/record.ts";
 import { replay } from "./operations/replay.ts";
 import { askSession, openSession } from "./operations/sessions.ts";
 import { listSnapshots, removeSnapshot } from "./operations/snapshots.ts";
+import { unpack } from "./operations/unpack.ts";
 import { verify } from "./operations/verify.ts";
 
 const operations: Operations = {
@@ -32,6 +34,8 @@ const operations: Operations = {
   verify,
   diff,
   index,
+  pack,
+  unpack,
   openSession,
   askSession,
   dump,

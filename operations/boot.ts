@@ -14,6 +14,7 @@ import { createFileOverlay, createOverlay, createStateFile } from "../hypervisor
 import { tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { BootedVm } from "../hypervisor/booted_vm.ts";
 import { makeInheritable } from "../host/libc.ts";
+import { digestOf } from "../host/file_digest.ts";
 import { RunDirectory } from "../host/run_directory.ts";
 import { ClusterrrError, InterruptedError } from "../lib/errors.ts";
 import type { BootOptions, BootReport, Progress } from "../lib/cli/ports.ts";
@@ -34,7 +35,7 @@ import { nameTaken, SnapshotStore } from "../lib/snapshot/store.ts";
 import { sendFrames } from "../net/frame_socket.ts";
 import { openTap } from "../net/tap.ts";
 import { createNetwork, type Network } from "../net/topology.ts";
-import { digestOf, hashImages } from "./images.ts";
+import { hashImages } from "./images.ts";
 import { logLag } from "./log_start.ts";
 import { hardwareOf, requireRoot } from "./machine.ts";
 import config from "../deno.json" with { type: "json" };

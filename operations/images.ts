@@ -1,44 +1,15 @@
-/** The files a VM boots from: what they are is part of a recording, their bytes are not. */
-import { createHash } from "node:crypto";
+/**
+ * The files a VM boots from: what they are is part of a recording, their bytes need not be. A replay
+ * takes each from where it has the recorded digest: the recorded path, the recording, the store.
+ */
+import { type Digest, digestOf } from "../host/file_digest.ts";
+import { ImageStore } from "../host/image_store.ts";
+import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
 import { ClusterrrError } from "../lib/errors.ts";
-import type { VmSpec } from "../lib/cluster/spec.ts";
 import type { ManifestVm } from "../lib/recording/manifest.ts";
+import { requireMovable } from "./image_kinds.ts";
 
 type Image = ManifestVm["images"][number];
-
-export interface Digest {
-  readonly sha256: string;
-  readonly bytes: number;
-}
-
-/** Files that several VMs boot from are read once: by inode, length and time of the last change. */
-const hashed = new Map<string, Promise<Digest>>();
-
-/** Length and SHA-256 of the file `path`. */
-export async function digestOf(path: string): Promise<Digest> {
-  const { dev, ino, size, mtime } = await Deno.stat(path);
-  const file = [dev, ino, size, mtime?.getTime()].join(" ");
-  let digest = hashed.get(file);
-  if (digest === undefined) hashed.set(file, digest = hashFile(path));
-  try {
-    return await digest;
-  } catch (error) {
-    hashed.delete(file);
-    throw error;
-  }
-}
-
-async function hashFile(path: string): Promise<Digest> {
-  const hash = createHash("sha256");
-  const portion = new Uint8Array(1 << 20);
-  let bytes = 0;
-  using file = await Deno.open(path);
-  for (let n = await file.read(portion); n !== null; n = await file.read(portion)) {
-    hash.update(portion.subarray(0, n));
-    bytes += n;
-  }
-  return { sha256: hash.digest("hex"), bytes };
-}
 
 /** Kernel, initrd and disks of a VM with their digests. */
 export async function hashImages(vm: VmSpec): Promise<Image[]> {
@@ -79,4 +50,95 @@ export async function compareImages(
     }
   }
   return differences;
+}
+
+/** Where the images of a recording are on this host, by the recorded path. */
+export type LocatedImages = ReadonlyMap<string, string>;
+
+/** The images that a recording carries: `images/SHA256` in its directory. */
+export function carriedImage(directory: string, sha256: string): string {
+  return `${directory}/images/${sha256}`;
+}
+
+/**
+ * Finds each image of a recording: at the recorded path, in the recording's own directory, in the
+ * store; wherever it has the recorded digest.
+ * @throws {ClusterrrError} with every image that is nowhere, and what to do
+ */
+export async function locateImages(
+  vms: readonly Pick<ManifestVm, "name" | "images">[],
+  directory: string,
+  store = new ImageStore(),
+): Promise<LocatedImages> {
+  const paths = new Map<string, string>();
+  const missing: string[] = [];
+  for (const vm of vms) {
+    for (const image of vm.images) {
+      const seen = await contentAt(image.path);
+      if (seen?.sha256 === image.sha256) {
+        paths.set(image.path, image.path);
+        continue;
+      }
+      const places = [carriedImage(directory, image.sha256), store.find(image.sha256)];
+      const damaged: string[] = [];
+      let found: string | undefined;
+      for (const place of places) {
+        if (found !== undefined || place === undefined) continue;
+        const content = await contentAt(place);
+        if (content?.sha256 === image.sha256) found = place;
+        else if (content !== undefined) damaged.push(place);
+      }
+      if (found !== undefined) {
+        await requireMovable(vm.name, image, found);
+        paths.set(image.path, found);
+        continue;
+      }
+      const what = seen === undefined
+        ? `The ${image.role} of VM ${vm.name} is missing: ${image.path}`
+        : `another ${image.role} of VM ${vm.name}: ${image.path} has changed`;
+      missing.push(
+        `${what}; SHA-256 ${image.sha256}` +
+          damaged.map((place) => `; ${place} is damaged`).join(""),
+      );
+    }
+  }
+  if (missing.length === 0) return paths;
+  throw new ClusterrrError(
+    `The recording starts from images that are not on this host:\n` +
+      [...new Set(missing)].map((line) => `  - ${line}`).join("\n") +
+      `\nPut each file back to its path, or into ${directory}/images or ${store.directory} with its ` +
+      "SHA-256 as its name. `clusterrr pack --images`, where it was recorded, takes them along.",
+  );
+}
+
+/** The digest of the file `path`, or `undefined` where there is no file that can be read. */
+async function contentAt(path: string): Promise<Digest | undefined> {
+  try {
+    return await digestOf(path);
+  } catch (error) {
+    const { NotFound, NotADirectory, IsADirectory, PermissionDenied } = Deno.errors;
+    const absences = [NotFound, NotADirectory, IsADirectory, PermissionDenied];
+    if (absences.some((absence) => error instanceof absence)) return undefined;
+    throw error;
+  }
+}
+
+/** `spec` with the paths that its images have on this host. */
+export function withLocalImages(spec: ClusterSpec, paths: LocatedImages): ClusterSpec {
+  const local = (path: string) => {
+    const found = paths.get(path);
+    if (found === undefined) {
+      throw new ClusterrrError(`The manifest lacks the digest of the image ${path}.`);
+    }
+    return found;
+  };
+  return {
+    ...spec,
+    vms: spec.vms.map((vm) => ({
+      ...vm,
+      kernel: local(vm.kernel),
+      ...(vm.initrd === undefined ? {} : { initrd: local(vm.initrd) }),
+      disks: vm.disks.map((disk) => ({ ...disk, image: local(disk.image) })),
+    })),
+  };
 }

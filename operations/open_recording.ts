@@ -2,6 +2,7 @@
 import { inspectQemu, type QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
 import { runReader } from "../hypervisor/rr_log/runs.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { ImageStore } from "../host/image_store.ts";
 import { ignoreSigpipe } from "../host/libc.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
@@ -18,7 +19,7 @@ import { type LogCensus, takeCensus } from "../lib/roles/log_census.ts";
 import type { RunReader } from "../lib/roles/ports.ts";
 import type { Snapshot } from "../lib/snapshot/snapshot.ts";
 import type { VmNumber } from "../lib/units.ts";
-import { compareImages } from "./images.ts";
+import { locateImages, withLocalImages } from "./images.ts";
 import { hardwareOf, portableCommandLine } from "./machine.ts";
 import { clockStart, snapshotOf } from "./start_state.ts";
 
@@ -26,7 +27,10 @@ import { clockStart, snapshotOf } from "./start_state.ts";
 export interface OpenRecording {
   readonly directory: string;
   readonly manifest: Manifest;
+  /** The cluster as it was recorded. */
   readonly spec: ClusterSpec;
+  /** {@link spec} with the paths that the images have on this host: what VMs are started from. */
+  readonly localSpec: ClusterSpec;
   readonly qemu: QemuIdentity;
   /** What it starts from, where that is not power-on. */
   readonly snapshot: Snapshot | undefined;
@@ -37,16 +41,22 @@ export interface OpenRecording {
 
 /**
  * Reads a recording and looks whether this host can replay it.
+ * @param store where to look for images that are neither at their paths nor in the recording
  * @throws {FormatError} where it is damaged; {ClusterrrError} where this host differs
  */
-export async function openRecording(directory: string, progress: Progress): Promise<OpenRecording> {
+export async function openRecording(
+  directory: string,
+  progress: Progress,
+  store = new ImageStore(),
+): Promise<OpenRecording> {
   ignoreSigpipe();
   progress.show({ phase: "reading the recording", vms: [] });
   const manifest = readManifest(directory);
   if (manifest.state === "sealed") await verifySegments(directory, manifest);
   const spec = manifest.cluster as ClusterSpec;
   const qemu = await inspectQemu(spec.qemu.program);
-  await requireSameMachine(manifest, spec, qemu);
+  requireSameMachine(manifest, spec, qemu);
+  const localSpec = withLocalImages(spec, await locateImages(manifest.vms, directory, store));
   const snapshot = await snapshotOf(manifest, directory);
   const censuses = new Map(manifest.vms.map((vm) => {
     const reader = openLog(directory, vm);
@@ -61,7 +71,7 @@ export async function openRecording(directory: string, progress: Progress): Prom
     ? undefined
     : `the log of ${cut.map((vm) => vm.name).join(", ")} ends early` +
       (manifest.message === undefined ? "" : ` (${manifest.message.split("\n")[0]})`);
-  return { directory, manifest, spec, qemu, snapshot, censuses, incomplete };
+  return { directory, manifest, spec, localSpec, qemu, snapshot, censuses, incomplete };
 }
 
 /** The VM called `name`. @throws {ClusterrrError} naming those that there are */
@@ -87,12 +97,8 @@ export function runsOf(vm: ManifestVm): RunReader {
 }
 
 /** @throws {ClusterrrError} with everything that differs from the host that recorded */
-async function requireSameMachine(
-  manifest: Manifest,
-  spec: ClusterSpec,
-  qemu: QemuIdentity,
-): Promise<void> {
-  const differences = await compareImages(manifest.vms);
+function requireSameMachine(manifest: Manifest, spec: ClusterSpec, qemu: QemuIdentity): void {
+  const differences: string[] = [];
   for (const vm of manifest.vms) {
     if (vm.qemu.version !== qemu.version) {
       differences.push(`QEMU ${qemu.version}, recorded with ${vm.qemu.version}`);

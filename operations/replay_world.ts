@@ -15,6 +15,7 @@ import { ReplayedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
+import type { VmSpec } from "../lib/cluster/spec.ts";
 import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
 import { countBelow } from "../lib/bytes/growing_array.ts";
 import type { ManifestVm } from "../lib/recording/manifest.ts";
@@ -36,7 +37,7 @@ import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
 import { hardwareOf } from "./machine.ts";
 import { openLog, type OpenRecording, runsOf } from "./open_recording.ts";
-import { clockStart, prepareFiles } from "./start_state.ts";
+import { clockStart, prepareFiles, refindFiles } from "./start_state.ts";
 
 const PROGRESS_EVERY_MS = 250;
 /** A cluster that does nothing for so long will not do anything any more, even on a busy host. */
@@ -187,17 +188,17 @@ export class ReplayWorld {
   }
 
   async #makeVm(recorded: ManifestVm, readiness: Readiness) {
-    const { directory, manifest, spec, qemu, snapshot, censuses } = this.recording;
+    const { directory, manifest, localSpec, qemu, snapshot, censuses } = this.recording;
     const { number } = recorded;
-    const machine = spec.vms.find((each) => each.number === number)!;
+    const machine = localSpec.vms.find((each) => each.number === number)!;
     const start = this.options.start?.vms.get(number);
     const files: RunFiles = start === undefined
       ? await prepareFiles(machine, this.#run, snapshot)
-      : await this.#copyFiles(number, start);
+      : await this.#copyFiles(machine, start);
     const console = this.#run.file(`${number}.console`);
     const vm = new ReplayedQemu(
       {
-        hardware: hardwareOf(spec, machine, clockStart(manifest)),
+        hardware: hardwareOf(localSpec, machine, clockStart(manifest)),
         qemu,
         directory: this.#run.path,
         scratch: this.#run.scratch,
@@ -234,7 +235,8 @@ export class ReplayWorld {
   }
 
   /** The files of a run that goes on from a checkpoint: copies, since QEMU writes to them. */
-  async #copyFiles(number: VmNumber, start: VmStart): Promise<RunFiles> {
+  async #copyFiles(vm: VmSpec, start: VmStart): Promise<RunFiles> {
+    const { number } = vm;
     const snapshot = this.#run.file(`${number}.vmstate`);
     await Deno.copyFile(start.file, snapshot);
     const overlays = start.overlays.map(async (from, i) => {
@@ -242,7 +244,9 @@ export class ReplayWorld {
       await Deno.copyFile(from, overlay);
       return overlay;
     });
-    return { overlays: await Promise.all(overlays), snapshot };
+    const copies = await Promise.all(overlays);
+    await refindFiles(vm, copies, this.recording.snapshot);
+    return { overlays: copies, snapshot };
   }
 
   #makeSource(

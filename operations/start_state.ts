@@ -2,8 +2,14 @@
  * What the VMs of a recording start from: power-on, or a snapshot. Recording and replay ask here for
  * what differs between the two: the cluster, the clock, the files of a run, the instruction count.
  */
-import { createFileOverlay, createOverlay } from "../hypervisor/qemu/overlay.ts";
+import {
+  createFileOverlay,
+  createOverlay,
+  rebase,
+  rebaseNested,
+} from "../hypervisor/qemu/overlay.ts";
 import type { QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
+import { digestOf } from "../host/file_digest.ts";
 import type { RunDirectory } from "../host/run_directory.ts";
 import { ClusterrrError, FormatError } from "../lib/errors.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
@@ -14,7 +20,7 @@ import { decodeFrames, filesOf, type Snapshot } from "../lib/snapshot/snapshot.t
 import { specDifferences } from "../lib/snapshot/spec_differences.ts";
 import { SnapshotStore } from "../lib/snapshot/store.ts";
 import type { VmNumber } from "../lib/units.ts";
-import { compareImages, digestOf } from "./images.ts";
+import { compareImages } from "./images.ts";
 
 /** A cluster to record, and the snapshot it starts from, if any. */
 export interface StartState {
@@ -130,7 +136,10 @@ export function clockStart(manifest: Pick<Manifest, "createdAt" | "snapshot">): 
   return manifest.snapshot?.createdAt ?? manifest.createdAt;
 }
 
-/** Makes the files that a VM of this run writes to: its disks, and the state it starts from. */
+/**
+ * Makes the files that a VM of this run writes to: its disks, and the state it starts from.
+ * @param vm with its images as they are on this host
+ */
 export async function prepareFiles(
   vm: VmSpec,
   run: RunDirectory,
@@ -150,9 +159,42 @@ export async function prepareFiles(
   await createFileOverlay(file(saved.state), state);
   const overlays = saved.disks.map(async (disk, i) => {
     await createFileOverlay(file(disk), overlayOf(i));
+    await findImageFrom(snapshot, vm, i, overlayOf(i));
     return overlayOf(i);
   });
   return { overlays: await Promise.all(overlays), state };
+}
+
+/**
+ * Has the copied disks of a checkpoint, which name the files that they were based on when it was taken,
+ * name those of now.
+ * @param vm with its images as they are on this host
+ */
+export async function refindFiles(
+  vm: VmSpec,
+  overlays: readonly string[],
+  snapshot: Snapshot | undefined,
+): Promise<void> {
+  await Promise.all(vm.disks.map(async ({ image, format }, i) => {
+    const overlay = overlays[i]!;
+    if (snapshot === undefined) return await rebase(overlay, image, format);
+    const file = savedVm(snapshot, vm).disks[i]!;
+    await rebase(overlay, `${snapshot.directory}/${file.path}`, "raw");
+    await rebaseNested(overlay, image, format);
+  }));
+}
+
+/** A snapshot's disk names the image where it was saved: in this run's overlay, where it is here. */
+async function findImageFrom(
+  snapshot: Snapshot,
+  vm: VmSpec,
+  disk: number,
+  overlay: string,
+): Promise<void> {
+  const { image, format } = vm.disks[disk]!;
+  const booted = (snapshot.manifest.cluster as ClusterSpec).vms
+    .find(({ number }) => number === vm.number)!;
+  if (booted.disks[disk]!.image !== image) await rebaseNested(overlay, image, format);
 }
 
 /** The frames that were on their way to a VM when it was saved. */

@@ -37,6 +37,38 @@ export async function createFileOverlay(file: string, overlay: string): Promise<
   await create(["-b", file, "-F", "raw", overlay, `${bytes}`], `Check the snapshot's file ${file}`);
 }
 
+/**
+ * Has an overlay name another file with the same content as what it is based on.
+ * @param image absolute
+ * @throws {HostError}
+ */
+export async function rebase(overlay: string, image: string, format: ImageFormat): Promise<void> {
+  await changeBacking(["-f", "qcow2", overlay], image, format);
+}
+
+/**
+ * {@link rebase} of the qcow2 file that is seen through its overlay ({@link createFileOverlay}): the
+ * change goes into the overlay.
+ */
+export async function rebaseNested(
+  overlay: string,
+  image: string,
+  format: ImageFormat,
+): Promise<void> {
+  const file = { driver: "qcow2", file: { driver: "file", filename: overlay } };
+  await changeBacking([`json:${JSON.stringify({ driver: "qcow2", file })}`], image, format);
+}
+
+async function changeBacking(
+  file: readonly string[],
+  image: string,
+  format: ImageFormat,
+): Promise<void> {
+  await run(["qemu-img", "rebase", "-q", "-u", "-F", format, "-b", image, ...file], {
+    advice: `Check the disk image ${image}.\nqemu-img comes with: apt-get install qemu-utils`,
+  });
+}
+
 /** Creates an empty file that QEMU can save a VM's state to. @throws {HostError} */
 export async function createStateFile(path: string): Promise<void> {
   await create([path, "1M"], `Check the directory of ${path}`);

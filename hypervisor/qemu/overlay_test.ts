@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { run } from "../../host/command.ts";
 import { HostError } from "../../lib/errors.ts";
 import { withDirectory } from "./bare_vm.ts";
-import { createFileOverlay, createOverlay, createStateFile } from "./overlay.ts";
+import {
+  createFileOverlay,
+  createOverlay,
+  createStateFile,
+  rebase,
+  rebaseNested,
+} from "./overlay.ts";
 
 Deno.test("an overlay takes the writes, its base none", async () => {
   await withDirectory(async (directory) => {
@@ -58,5 +64,52 @@ Deno.test("an overlay of a whole file shows the snapshots in it, and takes the w
     const read = await run(["qemu-io", "--image-opts", "-c", "read -P 0x11 0 64k", seen]);
     assert.doesNotMatch(read, /verification failed/);
     assert.deepEqual(await Deno.readFile(file), before, "the file itself is never written");
+  });
+});
+
+Deno.test("an overlay finds its base where that is now, itself unchanged in what it shows", async () => {
+  await withDirectory(async (directory) => {
+    await Deno.writeFile(`${directory}/old`, new Uint8Array(1 << 20).fill(0x5a));
+    const overlay = `${directory}/run.qcow2`;
+    await createOverlay(`${directory}/old`, "raw", overlay);
+    await run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x11 4096 4096", overlay]);
+    await Deno.rename(`${directory}/old`, `${directory}/new, with comma`);
+    await rebase(overlay, `${directory}/new, with comma`, "raw");
+    const read = "read -P 0x11 4096 4096";
+    const shown = await run([
+      "qemu-io",
+      "-f",
+      "qcow2",
+      "-c",
+      read,
+      "-c",
+      "read -P 0x5a 0 4k",
+      overlay,
+    ]);
+    assert.doesNotMatch(shown, /verification failed/);
+  });
+});
+
+Deno.test("a snapshot's disk finds its base where that is now; the snapshot's file is not touched", async () => {
+  await withDirectory(async (directory) => {
+    await Deno.writeFile(`${directory}/old`, new Uint8Array(1 << 20).fill(0x5a));
+    const file = `${directory}/disk0.qcow2`;
+    await createOverlay(`${directory}/old`, "raw", file);
+    await run(["qemu-img", "snapshot", "-c", "boot", file]);
+    const before = await Deno.readFile(file);
+    const overlay = `${directory}/run`;
+    await createFileOverlay(file, overlay);
+    await Deno.rename(`${directory}/old`, `${directory}/new`);
+    await rebaseNested(overlay, `${directory}/new`, "raw");
+    const nested = {
+      driver: "qcow2",
+      file: { driver: "qcow2", file: { driver: "file", filename: overlay } },
+    };
+    const name = `json:${JSON.stringify(nested)}`;
+    const shown = await run(["qemu-io", "-c", "read -P 0x5a 0 1M", name]);
+    assert.match(shown, /read 1048576\/1048576/);
+    assert.doesNotMatch(shown, /verification failed/);
+    assert.match(await run(["qemu-img", "snapshot", "-l", name]), /boot/);
+    assert.deepEqual(await Deno.readFile(file), before);
   });
 });

@@ -174,6 +174,34 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
       const checkpoints = [{ epoch: 20, bytes: 1000 }];
       return Promise.resolve({ checkpoints, taken: 1, lastCheckpoint: 30, bytes: 1000, indexS: 2 });
     },
+    pack(options) {
+      note("pack", options);
+      return Promise.resolve({
+        file: options.file,
+        id: "abcdef0123456789",
+        name: "trio",
+        bytes: 5_000_000,
+        files: 9,
+        contentBytes: 20_000_000,
+        images: options.images ? 2 : 0,
+        snapshot: false,
+        leftOut: ["index/"],
+        packS: 1.5,
+      });
+    },
+    unpack(options) {
+      note("unpack", options);
+      return Promise.resolve({
+        directory: options.out,
+        id: "abcdef0123456789",
+        name: "trio",
+        files: 9,
+        bytes: 20_000_000,
+        images: 2,
+        snapshot: false,
+        unpackS: 1.5,
+      });
+    },
     async *dump(options): AsyncGenerator<DumpItem> {
       note("dump", options);
       yield { vm: "client", icount: 7, kind: "INSTRUCTION", text: "+7", fields: { count: 7 } };

@@ -48,6 +48,10 @@ export interface Operations {
   ): Promise<{ text: string; value: unknown }>;
   /** Replays once and keeps snapshots of the cluster at checkpoints. */
   index(options: IndexOptions, progress: Progress, signal: AbortSignal): Promise<IndexReport>;
+  /** Makes one portable file of a recording. An abort throws `InterruptedError`. */
+  pack(options: PackOptions, progress: Progress, signal: AbortSignal): Promise<PackReport>;
+  /** Makes a directory of such a file again. An abort throws `InterruptedError`. */
+  unpack(options: UnpackOptions, progress: Progress, signal: AbortSignal): Promise<UnpackReport>;
   /** The events of a log in order. Stops when the caller stops taking them. */
   dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem>;
   /** Removes what ended runs left on this host; returns what it removed, one line each. */
@@ -276,6 +280,48 @@ export interface IndexReport {
   readonly lastCheckpoint: number;
   readonly bytes: number;
   readonly indexS: number;
+}
+
+export interface PackOptions {
+  readonly directory: string;
+  /** The file to make. */
+  readonly file: string;
+  /** Take along what the recording starts from: images, snapshot. */
+  readonly images: boolean;
+}
+
+export interface PackReport {
+  readonly file: string;
+  /** The recording's. */
+  readonly id: string;
+  readonly name: string;
+  /** Of the pack. */
+  readonly bytes: number;
+  readonly files: number;
+  /** Of the files in it. */
+  readonly contentBytes: number;
+  readonly images: number;
+  readonly snapshot: boolean;
+  /** What lies in the recording's directory and was not packed. */
+  readonly leftOut: readonly string[];
+  readonly packS: number;
+}
+
+export interface UnpackOptions {
+  readonly file: string;
+  /** The directory to make. */
+  readonly out: string;
+}
+
+export interface UnpackReport {
+  readonly directory: string;
+  readonly id: string;
+  readonly name: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly images: number;
+  readonly snapshot: boolean;
+  readonly unpackS: number;
 }
 
 /** The state of a VM compared at one instruction. */

@@ -18,6 +18,7 @@ import { doctor } from "./doctor.ts";
 import { dump } from "./dump.ts";
 import { index } from "./index.ts";
 import { ls } from "./ls.ts";
+import { pack } from "./pack.ts";
 import { record } from "./record.ts";
 import { replay } from "./replay.ts";
 import { rm } from "./rm.ts";
@@ -28,6 +29,7 @@ import { snapshots } from "./snapshots.ts";
 import { exampleLines, sentence, type Services } from "./subcommand.ts";
 import { tag } from "./tag.ts";
 import { OutputClosed, type Terminal } from "./terminal.ts";
+import { unpack } from "./unpack.ts";
 import { verify } from "./verify.ts";
 
 const PROGRAM = "clusterrr";
@@ -38,7 +40,7 @@ const HELP_COLUMNS_MIN = 60;
 const parser = object({
   invoke: or(
     group("Record and replay", or(boot, record, replay, verify, diff, index, show, dump)),
-    group("Recordings", or(ls, tag, add, rm, snapshots)),
+    group("Recordings", or(ls, tag, add, rm, pack, unpack, snapshots)),
     group(
       "A stopped replay",
       or(
@@ -137,6 +139,8 @@ const NAMES: ReadonlySet<string> = new Set([
   "tag",
   "add",
   "rm",
+  "pack",
+  "unpack",
   "snapshots",
   "doctor",
   "clean",

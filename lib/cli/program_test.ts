@@ -24,6 +24,8 @@ const COMMANDS = [
   "tag",
   "add",
   "rm",
+  "pack",
+  "unpack",
   "snapshots",
   "state",
   "seek",

@@ -9,6 +9,7 @@ import { command, flag } from "@optique/core/primitives";
 import type { Catalog } from "../catalog/catalog.ts";
 import { holdsManifest, realDirectory } from "../catalog/directories.ts";
 import { ClusterrrError, DivergenceError } from "../errors.ts";
+import { looksPacked } from "../pack/compression.ts";
 import type { Operations, Progress } from "./ports.ts";
 import { createProgress, SILENT } from "./progress.ts";
 import { printJson, type Terminal } from "./terminal.ts";
@@ -118,6 +119,11 @@ export async function withCatalog<T>(
 export async function locateRecording(context: Context, reference: string): Promise<string> {
   const directory = await realDirectory(reference);
   if (directory !== undefined && await holdsManifest(directory)) return directory;
+  if (directory === undefined && await isPackedFile(reference)) {
+    throw new ClusterrrError(
+      `${reference} is a packed recording. Unpack it first: clusterrr unpack ${reference} --out DIR`,
+    );
+  }
   return await withCatalog(context, async (catalog) => {
     const entry = await catalog.find(reference).catch((cause) => {
       if (directory === undefined || !(cause instanceof ClusterrrError)) throw cause;
@@ -134,6 +140,17 @@ export async function locateRecording(context: Context, reference: string): Prom
         : `"${entry.name}" is on host ${entry.host}, in ${entry.path}`,
     );
   });
+}
+
+async function isPackedFile(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile && await looksPacked(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) {
+      return false;
+    }
+    throw error;
+  }
 }
 
 /** A divergence that was thrown is a result too: with `--json`, scripts get it as an object. */
