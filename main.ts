@@ -4,12 +4,14 @@
  */
 import config from "./deno.json" with { type: "json" };
 import { checkHost } from "./host/doctor.ts";
+import { restoreEnvironment } from "./host/launch.ts";
 import { tableForQemu } from "./hypervisor/rr_log/tables.ts";
 import { openCatalog } from "./lib/catalog/catalog.ts";
 import type { Operations } from "./lib/cli/ports.ts";
 import { runProgram } from "./lib/cli/program.ts";
 import { processTerminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
+import { describeProgram } from "./operations/about.ts";
 import { boot } from "./operations/boot.ts";
 import { clean } from "./operations/clean.ts";
 import { diff } from "./operations/diff.ts";
@@ -70,13 +72,22 @@ function abortOnSignals(): AbortSignal {
   return controller.signal;
 }
 
-if (import.meta.main) {
-  const status = await runProgram(Deno.args, {
+/** Does what the command line says and returns the exit status. */
+async function main(): Promise<number> {
+  restoreEnvironment();
+  const terminal = processTerminal();
+  const [first, ...rest] = Deno.args;
+  if (first === "--version" && rest.length === 0) {
+    terminal.out(await describeProgram(import.meta.dirname));
+    return 0;
+  }
+  return await runProgram(Deno.args, {
     version: config.version,
     operations,
-    terminal: processTerminal(),
+    terminal,
     signal: abortOnSignals(),
     openCatalog: () => openCatalog(),
   });
-  Deno.exit(status);
 }
+
+if (import.meta.main) Deno.exit(await main());

@@ -20,7 +20,11 @@ async function clusterrr(...args: string[]) {
 
 Deno.test("the exit status reaches the shell, results stdout, the rest stderr", async () => {
   const version = await clusterrr("--version");
-  assert.deepEqual(version, { code: 0, stdout: `${config.version}\n`, stderr: "" });
+  assert.deepEqual([version.code, version.stderr], [0, ""]);
+  assert.ok(version.stdout.startsWith(`clusterrr ${config.version}\n`), version.stdout);
+  assert.match(version.stdout, /^commit {6}([0-9a-f]{12}(-dirty)?|unknown)$/m);
+  assert.match(version.stdout, /^packing {5}sources$/m);
+  assert.match(version.stdout, /^recorder {4}[0-9a-f]{16} /m);
   const wrong = await clusterrr("record", "--frob");
   assert.deepEqual([wrong.code, wrong.stdout], [2, ""]);
   assert.match(wrong.stderr, /^clusterrr: .*"--frob"/);

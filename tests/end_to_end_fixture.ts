@@ -1,16 +1,16 @@
 /**
- * What end-to-end tests stand on: clusterrr as a process, real QEMU and taps, a folder of their own,
- * a time limit for each test, and after each a look whether anything was left on the host.
+ * What end-to-end tests stand on: clusterrr as the built file, copied alone into a folder of the tests' own, real
+ * QEMU and taps, a time limit for each test, and after each a look whether anything was left on the host.
  */
 import assert from "node:assert/strict";
+import { build } from "../build/build.ts";
 import { buildImage } from "../examples/images/build.ts";
 import { checkHost } from "../host/doctor.ts";
 import { Leftovers, qemuProcesses, type RunningQemu, runOfProcess } from "./leftovers.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
-const COMMAND = [
-  ...["run", "-A", "--no-check", "--config", `${ROOT}deno.json`, `${ROOT}main.ts`],
-];
+/** The built file, for the copies of all test beds of this process. */
+const BUILT = `${ROOT}dist/tested/clusterrr`;
 /** What a killed or finished run may need until the kernel has taken everything away. */
 const SETTLE_MS = 3_000;
 
@@ -110,8 +110,10 @@ export interface TestVm {
 
 /** The tests of one file: their folder, their processes, the state of the host before them. */
 export class TestBed {
-  /** A folder of the tests' own; the catalog is in it. */
+  /** A folder of the tests' own; the built file, what it unpacks, and the catalog are in it. */
   readonly folder = Deno.makeTempDirSync({ prefix: "clusterrr-test-" });
+  /** clusterrr. */
+  readonly program = `${this.folder}/bin/clusterrr`;
   readonly #tools = new Set<Tool>();
   #image = "";
   #leftovers: Leftovers | undefined;
@@ -122,6 +124,7 @@ export class TestBed {
       name,
       ignore: missing.length > 0,
       fn: async () => {
+        await this.#install();
         this.#leftovers ??= await Leftovers.take();
         let timer: ReturnType<typeof setTimeout> | undefined;
         const timeout = new Promise<never>((_, reject) => {
@@ -138,6 +141,13 @@ export class TestBed {
       },
     });
   }
+
+  readonly #install = once(async () => {
+    await Deno.mkdir(`${this.folder}/bin`);
+    await Deno.copyFile(await builtFile(), this.program);
+    const { status, stderr } = await this.run(["--version"]); // unpacks it, outside any test's time
+    assert.equal(status, 0, stderr);
+  });
 
   #said(): string {
     return [...this.#tools].map((tool) => `process ${tool.pid} said: ${tool.stderr}`).join("\n");
@@ -164,11 +174,16 @@ export class TestBed {
     args: readonly string[],
     { prefix = [], env = {} }: { prefix?: readonly string[]; env?: Record<string, string> } = {},
   ): Tool {
-    const [program, ...rest] = [...prefix, Deno.execPath(), ...COMMAND, ...args];
+    const [program, ...rest] = [...prefix, this.program, ...args];
     const tool = new Tool(
       new Deno.Command(program!, {
         args: rest,
-        env: { CLUSTERRR_CATALOG: this.path("catalog.db"), NO_COLOR: "1", ...env },
+        env: {
+          CLUSTERRR_CATALOG: this.path("catalog.db"),
+          CLUSTERRR_CACHE: this.path("cache"),
+          NO_COLOR: "1",
+          ...env,
+        },
         stdin: "null",
         stdout: "piped",
         stderr: "piped",
@@ -259,6 +274,12 @@ export function readConsole(directory: string, vm: string): string {
     throw error;
   }
 }
+
+/** clusterrr's file, built from the sources as they are: a second at most, once the runtime has been packed. */
+export const builtFile = once(async () => {
+  await build({ out: BUILT, packing: "self-extracting" });
+  return BUILT;
+});
 
 /** Calls `make` at most once. */
 export function once<T>(make: () => Promise<T>): () => Promise<T> {

@@ -12,6 +12,9 @@ say "formatting, lint, types"
 "$DENO" lint --quiet
 "$DENO" check --quiet .
 
+say "the file that tests run"
+"$DENO" run -A build/build.ts
+
 say "guest images of the examples"
 "$DENO" run -A examples/images/build.ts examples/trio
 
