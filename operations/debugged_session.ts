@@ -31,7 +31,7 @@ export class DebuggedSessionVm implements DebuggedVm {
     const { recording } = session;
     const vm = vmNamed(recording.manifest, name);
     this.firstIcount = vm.firstIcount ?? 0;
-    const reader = openLog(recording.directory, vm);
+    const reader = openLog(recording.directory, vm, recording.manifest);
     try {
       this.#runs = new RunEnds(reader, runsOf(vm));
     } finally {

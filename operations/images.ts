@@ -142,3 +142,12 @@ export function withLocalImages(spec: ClusterSpec, paths: LocatedImages): Cluste
     })),
   };
 }
+
+/** Whether an image is at its recorded path or in the store. */
+export async function isOnHost(
+  image: Pick<Image, "path" | "sha256">,
+  store: ImageStore,
+): Promise<boolean> {
+  return (await contentAt(image.path))?.sha256 === image.sha256 ||
+    store.find(image.sha256) !== undefined;
+}

@@ -7,6 +7,7 @@ import { ignoreSigpipe } from "../host/libc.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import { ClusterrrError } from "../lib/errors.ts";
+import { capturedNumbers } from "../lib/recording/captured_numbers.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import {
   type Manifest,
@@ -56,10 +57,16 @@ export async function openRecording(
   const spec = manifest.cluster as ClusterSpec;
   const qemu = await inspectQemu(spec.qemu.program);
   requireSameMachine(manifest, spec, qemu);
-  const localSpec = withLocalImages(spec, await locateImages(manifest.vms, directory, store));
+  const localSpec = withLocalImages(
+    {
+      ...spec,
+      vms: spec.vms.filter(({ number }) => manifest.vms.some((vm) => vm.number === number)),
+    },
+    await locateImages(manifest.vms, directory, store),
+  );
   const snapshot = await snapshotOf(manifest, directory);
   const censuses = new Map(manifest.vms.map((vm) => {
-    const reader = openLog(directory, vm);
+    const reader = openLog(directory, vm, manifest);
     try {
       return [vm.number, takeCensus(reader, runsOf(vm))];
     } finally {
@@ -83,11 +90,13 @@ export function vmNamed(manifest: Manifest, name: string): ManifestVm {
 }
 
 /** Opens a VM's hybrid log; the caller closes it. */
-export function openLog(directory: string, vm: ManifestVm): HybridLogReader {
+export function openLog(directory: string, vm: ManifestVm, manifest: Manifest): HybridLogReader {
+  const sendNumberOf = capturedNumbers(manifest, vm.number);
   return HybridLogReader.open(vmDirectory(directory, vm.name), {
     vm: vm.number,
     rrLogVersion: vm.qemu.rrLogVersion,
     closed: vm.logClosed,
+    ...(sendNumberOf === undefined ? {} : { sendNumberOf }),
   });
 }
 

@@ -31,10 +31,15 @@ import { commonWindow } from "../lib/roles/common_window.ts";
 import type { ReplayObserver } from "../lib/roles/replay_observer.ts";
 import { RunEnds } from "../lib/roles/run_ends.ts";
 import { HybridSource } from "../lib/roles/replay_source.ts";
-import { ReplayingAgent, type VmReplayResult } from "../lib/roles/replaying_agent.ts";
+import {
+  type FrameQueue,
+  ReplayingAgent,
+  type VmReplayResult,
+} from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
 import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
+import type { ReplayLinks } from "../net/retransmit/replay_links.ts";
 import { hardwareOf } from "./machine.ts";
 import { openLog, type OpenRecording, runsOf } from "./open_recording.ts";
 import { clockStart, prepareFiles, refindFiles } from "./start_state.ts";
@@ -78,6 +83,8 @@ export interface WorldOptions {
   readonly phase?: string;
   /** Hears of every sent frame and every check. */
   readonly observer?: ReplayObserver;
+  /** The links to the hosts that replay the other VMs of the cluster. */
+  readonly links?: ReplayLinks;
 }
 
 /** One VM of a world. */
@@ -106,7 +113,7 @@ export class ReplayWorld {
   readonly #cleanup = new AsyncDisposableStack();
   readonly #run: RunDirectory;
   readonly #vms: WorldVm[] = [];
-  readonly #queue: RetransmissionQueue;
+  readonly #queue: FrameQueue;
   readonly #receives = new Map<VmNumber, number>();
   readonly #checkers: [VmNumber, StateChecker][] = [];
   #agent!: ReplayingAgent;
@@ -120,7 +127,7 @@ export class ReplayWorld {
     this.#cleanup.defer(() => this.#run.remove());
     const starts = [...options.start?.vms ?? []];
     const positions = new Map(starts.map(([vm, { position }]) => [vm, position]));
-    this.#queue = new RetransmissionQueue(
+    this.#queue = options.links?.frames ?? new RetransmissionQueue(
       countUses(censuses, positions),
       options.start && {
         sent: new Map(starts.map(([vm, { position }]) => [vm, position.sends])),
@@ -178,7 +185,8 @@ export class ReplayWorld {
         "host feature whose behaviour QEMU does not record, or a damaged recording. Replay it " +
         "again; if it diverges at the same place, look at what the guest did there.",
       ...(options.observer === undefined ? {} : { observer: options.observer }),
-      window: commonWindow(censuses, windowEpochs, options.start?.epoch),
+      window: options.links?.window ?? commonWindow(censuses, windowEpochs, options.start?.epoch),
+      ...(options.links === undefined ? {} : { elsewhere: options.links.elsewhere }),
     });
     this.#agent.prime();
     const timer = setInterval(() => this.#show(), PROGRESS_EVERY_MS);
@@ -217,7 +225,7 @@ export class ReplayWorld {
       },
     );
     this.#cleanup.defer(() => vm.close());
-    const reader = openLog(directory, recorded);
+    const reader = openLog(directory, recorded, manifest);
     this.#cleanup.defer(() => reader.close());
     const census = censuses.get(number)!;
     if (start !== undefined) reader.seek(start.position.icount, start.position.sends);
@@ -328,7 +336,7 @@ export class ReplayWorld {
   }
 
   #runEnds(recorded: ManifestVm): RunEnds {
-    const reader = openLog(this.recording.directory, recorded);
+    const reader = openLog(this.recording.directory, recorded, this.recording.manifest);
     try {
       return new RunEnds(reader, runsOf(recorded));
     } finally {

@@ -206,11 +206,11 @@ bed.test("a damaged segment: named, with the place", 120, async () => {
 bed.test("a recording of another version: refused with both versions", 120, async () => {
   const manifest = await damaged(
     "newer",
-    (dir) => changeText(`${dir}/manifest.json`, '"formatVersion": 2,', '"formatVersion": 99,'),
+    (dir) => changeText(`${dir}/manifest.json`, '"formatVersion": 3,', '"formatVersion": 99,'),
   );
   await expectUnreplayable(
     manifest,
-    "recording format 99; this build knows format 2",
+    "recording format 99; this build knows format 3",
     "Use the clusterrr that recorded it",
   );
   expectFailure(await bed.run(["show", manifest]), 1, "recording format 99");

@@ -54,6 +54,11 @@ export class ReplayWindow {
     return true;
   }
 
+  /** Of each VM that others wait for, the epoch it is in. */
+  get epochs(): ReadonlyMap<VmNumber, number> {
+    return this.#epochs;
+  }
+
   /** The epoch that `vm` is in, or was in when it left. */
   epochOf(vm: VmNumber): number {
     const epoch = this.#epochs.get(vm) ?? this.#away.get(vm);

@@ -18,6 +18,11 @@ export interface HybridLogExpectation {
   readonly rrLogVersion?: number;
   /** The manifest says that the log was closed: being cut off is damage then. Default false. */
   readonly closed?: boolean;
+  /**
+   * The captured number of a frame that a reference names; without it, references name captured frames.
+   * See `sendDrifts` in FORMAT.md.
+   */
+  readonly sendNumberOf?: (source: VmNumber, sendNumber: number) => number;
 }
 
 /** How a log ends. */
@@ -81,6 +86,21 @@ export class HybridLogReader {
     return this.#ending;
   }
 
+  #translating(visitor: HybridVisitor): HybridVisitor {
+    const { sendNumberOf } = this.#expect;
+    if (sendNumberOf === undefined) return visitor;
+    return {
+      events: (bytes) => visitor.events(bytes),
+      reference: (header, source, sendNumber, lamport) =>
+        visitor.reference(header, source, sendNumberOf(source, sendNumber), lamport),
+      frame: (header, payload, lamport, origin) => visitor.frame(header, payload, lamport, origin),
+      send: (...send) => visitor.send(...send),
+      check: (check) => visitor.check(check),
+      epoch: (...epoch) => visitor.epoch(...epoch),
+      end: (...end) => visitor.end(...end),
+    };
+  }
+
   /**
    * Hands the items of the next block to `visitor`; false at the end of the log.
    * @throws {FormatError} naming file and offset of damage; whatever the visitor throws
@@ -94,7 +114,8 @@ export class HybridLogReader {
       }
       const record = segment.next();
       if (record.kind === "block") {
-        this.#deliver(segment, record.header, record.offset, record.payload, visitor);
+        const translated = this.#translating(visitor);
+        this.#deliver(segment, record.header, record.offset, record.payload, translated);
         return true;
       }
       const isLast = this.#segmentNumber + 1 === this.#segments;

@@ -7,7 +7,7 @@ import { ClusterrrError, FormatError, messageOf, VersionError } from "../errors.
 import { diskError } from "./disk_error.ts";
 
 export const MANIFEST_FORMAT = "clusterrr-recording";
-export const MANIFEST_VERSION = 2;
+export const MANIFEST_VERSION = 3;
 const MANIFEST_FILE = "manifest.json";
 
 const count = z.int().nonnegative();
@@ -59,6 +59,19 @@ export const vmSchema = z.object({
   }).nullable(),
 });
 
+/** Where, from which of its frames on, a VM's frames count higher as captured than as the recorder counts. */
+export const sendDriftsSchema = z.object({
+  vm: z.int().positive(),
+  drifts: z.array(z.object({
+    from: count,
+    frames: count,
+    /** From this number on up to `from`, it is not known which frames were refused. */
+    doubtFrom: count,
+  })),
+});
+
+const hostSchema = z.object({ kernel: z.string(), cpu: z.string(), cores: count });
+
 export const manifestSchema = z.object({
   format: z.literal(MANIFEST_FORMAT),
   formatVersion: z.literal(MANIFEST_VERSION),
@@ -74,7 +87,16 @@ export const manifestSchema = z.object({
   message: z.string().optional(),
   /** Every VM's log was recorded to its end. */
   complete: z.boolean(),
-  host: z.object({ kernel: z.string(), cpu: z.string(), cores: count }),
+  host: hostSchema,
+  /** The hosts of a recording of several, with the numbers of their VMs: also of those not in `vms`. */
+  hosts: z.array(z.object({
+    name: vmName,
+    vms: z.array(z.int().positive()),
+    /** Not known of another host while its part is elsewhere. */
+    description: hostSchema.optional(),
+  })).optional(),
+  /** Of the VMs that others on other hosts have references to; a VM that is left out has no drift. */
+  sendDrifts: z.array(sendDriftsSchema).optional(),
   /** What the VMs started from, where that was not power-on. */
   snapshot: z.object({
     name: z.string(),

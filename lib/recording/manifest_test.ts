@@ -93,7 +93,7 @@ Deno.test("what is wrong with a manifest is said", () =>
     write({ some: "thing" });
     refuses(() => readManifest(dir), FormatError, /something else than a recording/);
     write({ ...good, formatVersion: MANIFEST_VERSION + 1 });
-    refuses(() => readManifest(dir), VersionError, /recording format 3; this build knows format 2/);
+    refuses(() => readManifest(dir), VersionError, /recording format 4; this build knows format 3/);
     write({ ...good, vms: [{ ...good.vms[0], name: "../../etc" }], id: "xyz" });
     refuses(
       () => readManifest(dir),

@@ -116,6 +116,11 @@ export class SharedWindow implements ReplayWindowPort {
     return this.#heard.get(vm);
   }
 
+  /** Of each VM that has not ended, the epoch it is in, as far as is known here. */
+  get epochs(): ReadonlyMap<VmNumber, number> {
+    return this.#window.epochs;
+  }
+
   /** The epoch of the VM that is farthest back, as far as is known here. */
   get slowest(): number {
     return this.#window.slowest;

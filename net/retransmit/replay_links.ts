@@ -257,6 +257,11 @@ export class ReplayLinks {
     return this.#queue.heldBytesMax;
   }
 
+  /** Of each VM of the cluster that has not ended, the epoch it is in, as far as is known here. */
+  get epochs(): ReadonlyMap<VmNumber, number> {
+    return this.#window.epochs;
+  }
+
   /** The epoch of the VM that is farthest back, as far as is known here. */
   get slowestEpoch(): number {
     return this.#window.slowest;

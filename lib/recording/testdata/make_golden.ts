@@ -26,7 +26,7 @@ writeItems(writer, goldenItems());
 const { segments, complete, closed, icount, ...totals } = writer.close(true);
 const manifest: Manifest = {
   format: "clusterrr-recording",
-  formatVersion: 2,
+  formatVersion: 3,
   id: "00112233445566778899aabbccddeeff",
   name: "golden",
   createdAt: "2025-01-02T03:04:05.678Z",
@@ -35,6 +35,11 @@ const manifest: Manifest = {
   endedBy: "poweroff",
   complete,
   host: { kernel: "6.18.0", cpu: "a CPU", cores: 2 },
+  hosts: [
+    { name: "alpha", vms: [1], description: { kernel: "6.18.0", cpu: "a CPU", cores: 2 } },
+    { name: "beta", vms: [2, 3] },
+  ],
+  sendDrifts: [{ vm: 2, drifts: [{ from: 100, frames: 1, doubtFrom: 98 }] }],
   cluster: { name: "golden", vms: [{ name: "web" }] },
   vms: [{
     number: 1,
