@@ -10,6 +10,7 @@ import { decodeEvents } from "../hypervisor/rr_log/events.ts";
 import type { RrLogTable } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu, type VmRun } from "../hypervisor/vm.ts";
 import { ClusterrrError } from "../lib/errors.ts";
+import { sleep } from "../lib/sleep.ts";
 
 const TURN_MS = 2;
 /** The vCPU has started by then. */
@@ -77,8 +78,4 @@ export function firstRun(log: Uint8Array<ArrayBuffer>, table: RrLogTable): numbe
     loaded = event.name === "CHECKPOINT_RESET";
   }
   return undefined;
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -13,6 +13,7 @@
 import { CutPlacer } from "../clocks/cut_placer.ts";
 import { ClusterrrError } from "../errors.ts";
 import type { CheckPoint } from "../recording/hybrid_log.ts";
+import { sleep, sleepUnless } from "../sleep.ts";
 import type { VmNumber } from "../units.ts";
 import {
   Deliveries,
@@ -322,11 +323,11 @@ export class RecordingAgent implements RecorderSink {
   }
 
   /** Resolves with the first VM that ended in another way than QEMU ends by itself. */
-  async crashed(): Promise<{ name: string; end: VmEnd }> {
+  async crashed(): Promise<ClusterrrError> {
     return await new Promise((resolve) => {
       for (const { vm } of this.#streams.values()) {
         vm.ended.then((end) => {
-          if (end.code !== 0) resolve({ name: vm.name, end });
+          if (end.code !== 0) resolve(crashOf(vm.name, end));
         });
       }
     });
@@ -497,22 +498,12 @@ export class RecordingAgent implements RecorderSink {
   }
 }
 
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Sleeps; `false` as soon as `signal` fires. */
-async function sleepUnless(ms: number, signal: AbortSignal): Promise<boolean> {
-  if (signal.aborted) return false;
-  return await new Promise((resolve) => {
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", cancel);
-      resolve(true);
-    }, ms);
-    const cancel = () => {
-      clearTimeout(timer);
-      resolve(false);
-    };
-    signal.addEventListener("abort", cancel, { once: true });
-  });
+/** What a crash of a VM's QEMU means to the user. */
+export function crashOf(vm: string, end: VmEnd): ClusterrrError {
+  const how = end.signal === null ? `ended with status ${end.code}` : `was ended by ${end.signal}`;
+  const said = end.stderr.trim();
+  return new ClusterrrError(
+    `QEMU of VM ${vm} ${how}${said ? ": " + said : ""}\n` +
+      "The other VMs were stopped; the recording is kept and replays up to there.",
+  );
 }

@@ -11,22 +11,24 @@
  */
 import { EPOCH_MAX } from "../clocks/lamport.ts";
 import { ClusterrrError, messageOf } from "../errors.ts";
+import { sleepUnless } from "../sleep.ts";
 
 /** An agent as the coordinator drives it. */
 export interface RecordingAgentPort {
-  arm(): void;
+  arm(): Promise<void> | void;
   run(): Promise<void>;
-  /** Begins an epoch on every clock. */
-  tick(epoch: number): void;
+  /** Begins an epoch on every clock of the host: when it is done, no frame is stamped earlier. */
+  tick(epoch: number): Promise<void> | void;
   quiesce(): Promise<void>;
   seal(): Promise<void>;
   abort(): Promise<void>;
-  /** Resolves when every VM has ended; rejects when recording fails. */
+  /** Resolves when every VM has ended; rejects when recording fails. To be asked for after `arm`. */
   readonly finished: Promise<void>;
-  /** Resolves with the first VM that ended otherwise than by its guest's wish. */
-  crashed(): Promise<
-    { name: string; end: { code: number | null; signal: string | null; stderr: string } }
-  >;
+  /**
+   * Resolves with what ends the recording although it has not failed: a VM that ended otherwise than by
+   * its guest's wish, a host that was lost. The phases that follow pass over what is lost.
+   */
+  crashed(): Promise<ClusterrrError>;
 }
 
 /** What ended a recording. */
@@ -40,6 +42,21 @@ export interface RecordingSchedule {
   readonly durationMs: number | undefined;
   /** Epoch E begins at E times this, after the VMs began to run; 0: there are no epochs. */
   readonly epochMs: number;
+  /** The VMs run already, for so long, and have been ticked up to an epoch: the coordinator is another. */
+  readonly running?: { readonly elapsedMs: number; readonly epoch: number };
+}
+
+/** What a coordinator tells of its work. */
+export interface RecordingObserver {
+  /**
+   * A phase begins, or, of "running", has begun. Where it is to survive the coordinator, it is written
+   * down before this resolves.
+   * @param end what ends the recording, once that is known
+   */
+  phase(
+    phase: "arming" | "running" | "quiescing" | "sealing",
+    end?: RecordingEnd,
+  ): Promise<void> | void;
 }
 
 /**
@@ -48,32 +65,46 @@ export interface RecordingSchedule {
  */
 export async function coordinateRecording(
   agents: readonly RecordingAgentPort[],
-  { durationMs, epochMs }: RecordingSchedule,
+  { durationMs, epochMs, running }: RecordingSchedule,
   interrupt: AbortSignal,
+  observer: RecordingObserver = { phase: () => {} },
 ): Promise<RecordingEnd> {
   const all = (work: (agent: RecordingAgentPort) => Promise<void> | void) =>
     Promise.all(agents.map(work));
   let timer: ReturnType<typeof setTimeout> | undefined;
   let onInterrupt: () => void = () => {};
-  let stopTicking = () => {};
+  const ticking = new AbortController();
   try {
-    await all((agent) => agent.arm());
-    const crash = Promise.race(agents.map((agent) => agent.crashed().then(crashOf)));
-    await all((agent) => agent.run());
-    stopTicking = tickPeriodically(agents, epochMs);
+    if (running === undefined) {
+      await observer.phase("arming");
+      await all((agent) => agent.arm());
+    }
+    const crash = Promise.race(agents.map((agent) => agent.crashed()))
+      .then((error): RecordingEnd => ({ by: "failure", error }));
+    if (running === undefined) {
+      await all((agent) => agent.run());
+      await observer.phase("running");
+    }
     const end = await Promise.race<RecordingEnd>([
       all((agent) => agent.finished).then(() => ({ by: "poweroff" })),
       new Promise<RecordingEnd>((resolve) => {
         if (durationMs !== undefined) {
-          timer = setTimeout(() => resolve({ by: "duration" }), durationMs);
+          const left = durationMs - (running?.elapsedMs ?? 0);
+          timer = setTimeout(() => resolve({ by: "duration" }), Math.max(0, left));
         }
         onInterrupt = () => resolve({ by: "interrupt" });
         interrupt.addEventListener("abort", onInterrupt, { once: true });
         if (interrupt.aborted) onInterrupt();
       }),
       crash,
+      tickPeriodically(agents, epochMs, running, ticking.signal),
     ]);
-    if (end.by !== "poweroff") await all((agent) => agent.quiesce());
+    ticking.abort();
+    if (end.by !== "poweroff") {
+      await observer.phase("quiescing", end);
+      await all((agent) => agent.quiesce());
+    }
+    await observer.phase("sealing", end);
     await all((agent) => agent.seal());
     if (end.by !== "poweroff") return end;
     // The log of a VM that crashed closes before its process is reaped: now it has been.
@@ -85,42 +116,34 @@ export async function coordinateRecording(
       : new ClusterrrError(`Recording failed: ${messageOf(error)}`, { cause: error });
     return { by: "failure", error: failure };
   } finally {
-    stopTicking();
+    ticking.abort();
     clearTimeout(timer);
     interrupt.removeEventListener("abort", onInterrupt);
   }
 }
 
-/** Begins every epoch at its time; returns what stops that. An epoch whose time was missed is left out. */
-function tickPeriodically(agents: readonly RecordingAgentPort[], epochMs: number): () => void {
-  if (epochMs === 0) return () => {};
-  const startedAt = performance.now();
-  let timer: ReturnType<typeof setTimeout>;
-  const tickAt = (epoch: number) => {
-    if (epoch > EPOCH_MAX) return;
-    timer = setTimeout(() => {
-      const now = Math.max(epoch, Math.floor((performance.now() - startedAt) / epochMs));
-      for (const agent of agents) agent.tick(Math.min(now, EPOCH_MAX));
-      tickAt(now + 1);
-    }, startedAt + epoch * epochMs - performance.now());
-  };
-  tickAt(1);
-  return () => clearTimeout(timer);
+/**
+ * Begins every epoch at its time, and none before every agent has begun the one before: that is what
+ * consistent cuts rest on. An epoch whose time was missed is left out. Ends only with a failure.
+ */
+async function tickPeriodically(
+  agents: readonly RecordingAgentPort[],
+  epochMs: number,
+  running: RecordingSchedule["running"],
+  signal: AbortSignal,
+): Promise<never> {
+  const startedAt = performance.now() - (running?.elapsedMs ?? 0);
+  const elapsed = () => performance.now() - startedAt;
+  for (let last = running?.epoch ?? 0; epochMs > 0 && last < EPOCH_MAX;) {
+    if (!await sleepUnless((last + 1) * epochMs - elapsed(), signal)) break;
+    const epoch = Math.min(Math.max(last + 1, Math.floor(elapsed() / epochMs)), EPOCH_MAX);
+    await Promise.all(agents.map((agent) => agent.tick(epoch)));
+    last = epoch;
+  }
+  return await new Promise(() => {});
 }
 
 /** Lets everything that is settled be heard first. */
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
-}
-
-function crashOf(
-  { name, end }: Awaited<ReturnType<RecordingAgentPort["crashed"]>>,
-): RecordingEnd {
-  const how = end.signal === null ? `ended with status ${end.code}` : `was ended by ${end.signal}`;
-  const said = end.stderr.trim();
-  const error = new ClusterrrError(
-    `QEMU of VM ${name} ${how}${said ? ": " + said : ""}\n` +
-      "The other VMs were stopped; the recording is kept and replays up to there.",
-  );
-  return { by: "failure", error };
 }

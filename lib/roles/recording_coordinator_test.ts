@@ -1,15 +1,16 @@
 /** The coordinator with agents that do what they are told and write down in which order. */
 import assert from "node:assert/strict";
 import { ClusterrrError, HostError } from "../errors.ts";
+import type { VmEnd } from "./ports.ts";
+import { crashOf } from "./recording_agent.ts";
 import { coordinateRecording, type RecordingAgentPort } from "./recording_coordinator.ts";
 
 type Phase = "arm" | "run" | "quiesce" | "seal" | "abort";
-type Crash = Awaited<ReturnType<RecordingAgentPort["crashed"]>>;
 
 /** An agent; `during` is called at the start of each of its phases and may throw or wait. */
 class FakeAgent implements RecordingAgentPort {
   readonly #finished = Promise.withResolvers<void>();
-  readonly #crashed = Promise.withResolvers<Crash>();
+  readonly #crashed = Promise.withResolvers<ClusterrrError>();
 
   constructor(
     private readonly name: string,
@@ -46,8 +47,8 @@ class FakeAgent implements RecordingAgentPort {
     if (error === undefined) this.#finished.resolve();
     else this.#finished.reject(error);
   }
-  crash(end: Partial<Crash["end"]>): void {
-    this.#crashed.resolve({ name: this.name, end: { code: 1, signal: null, stderr: "", ...end } });
+  crash(end: Partial<VmEnd>): void {
+    this.#crashed.resolve(crashOf(this.name, { code: 1, signal: null, stderr: "", ...end }));
   }
 }
 
@@ -116,7 +117,7 @@ Deno.test("coordinator: an interrupt at any phase ends a complete recording in o
 });
 
 Deno.test("coordinator: a VM that crashes stops the others, and the report names it", async () => {
-  const cases: [Partial<Crash["end"]>, RegExp][] = [
+  const cases: [Partial<VmEnd>, RegExp][] = [
     [{ code: 1, stderr: "out of memory\n" }, /^QEMU of VM b ended with status 1: out of memory\n/],
     [{ code: null, signal: "SIGKILL" }, /^QEMU of VM b was ended by SIGKILL\nThe other VMs/],
   ];
@@ -198,4 +199,39 @@ Deno.test("coordinator: all agents hear of every epoch while the VMs run, and of
   assert.ok(a.ticks.every((epoch, i) => epoch > (a.ticks[i - 1] ?? 0)), `${a.ticks} rise`);
   await new Promise((resolve) => setTimeout(resolve, 30));
   assert.equal(a.ticks.length, heard);
+});
+
+Deno.test("coordinator: no epoch begins before every agent has begun the one before", async () => {
+  const { agents, a, b } = twoAgents();
+  const journal: string[] = [];
+  for (const [agent, ms] of [[a, 1], [b, 15]] as const) {
+    agent.tick = async (epoch) => {
+      journal.push(`begin ${epoch}`);
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      journal.push(`done ${epoch}`);
+    };
+  }
+  await coordinateRecording(agents, { durationMs: 100, epochMs: 5 }, never);
+  const epochs = [...new Set(journal.map((line) => Number(line.split(" ")[1])))];
+  assert.ok(epochs.length >= 3, journal.join());
+  for (const [i, epoch] of epochs.slice(1).entries()) {
+    const before = epochs[i]!;
+    assert.ok(journal.lastIndexOf(`done ${before}`) < journal.indexOf(`begin ${epoch}`));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
+Deno.test("coordinator: one that takes over ticks on and keeps to the time that is left", async () => {
+  const { journal, agents, a } = twoAgents();
+  const running = { elapsedMs: 1000, epoch: 70 };
+  const startedAt = performance.now();
+  const end = await coordinateRecording(
+    agents,
+    { durationMs: 1060, epochMs: 10, running },
+    never,
+  );
+  assert.deepEqual(end, { by: "duration" });
+  assert.ok(performance.now() - startedAt < 900);
+  assert.doesNotMatch(journal.join(), /arm|run/);
+  assert.ok(a.ticks[0]! >= 100, `the epochs that were missed are left out: ${a.ticks}`);
 });
