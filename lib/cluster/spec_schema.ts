@@ -1,0 +1,39 @@
+/** A resolved cluster as it comes from elsewhere: over the network, out of a manifest. */
+import { z } from "zod";
+import type { ClusterSpec } from "./spec.ts";
+import { VMS_MAX } from "./schema.ts";
+
+const TEXT_MAX = 4096;
+const INPUT_MAX = 256 << 10;
+const name = z.string().regex(/^[a-z][a-z0-9-]{0,30}$/);
+const text = z.string().max(TEXT_MAX);
+
+export const clusterSpecSchema: z.ZodType<ClusterSpec> = z.strictObject({
+  name,
+  network: z.strictObject({
+    uplink: z.strictObject({
+      address: z.string().regex(/^[0-9.]{7,15}\/[0-9]{1,2}$/),
+      nat: z.boolean(),
+      host: name.exactOptional(),
+    }).exactOptional(),
+  }),
+  qemu: z.strictObject({
+    program: text,
+    machine: text,
+    cpu: text,
+    icountShift: z.int().min(0).max(10),
+    nic: text,
+  }),
+  vms: z.array(z.strictObject({
+    number: z.int().min(1).max(VMS_MAX),
+    name,
+    host: name.exactOptional(),
+    memoryMiB: z.int().min(1),
+    kernel: text,
+    initrd: text.exactOptional(),
+    kernelArgs: text,
+    disks: z.array(z.strictObject({ image: text, format: z.enum(["qcow2", "raw"]) })).max(32),
+    mac: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/),
+    serialInput: z.string().max(INPUT_MAX).exactOptional(),
+  })).min(1).max(VMS_MAX),
+});

@@ -1,0 +1,148 @@
+/** The agent of another host as the coordinator of a recording drives it: phases become calls. */
+import { ClusterrrError } from "../errors.ts";
+import type { RecordedPart, RecordPlan, RecordStatus } from "../protocol/control.ts";
+import type { RecordingAgentPort, RecordingEnd } from "../roles/recording_coordinator.ts";
+import { sleepUnless } from "../sleep.ts";
+import { type ConnectedHost, HostLostError } from "./connected_host.ts";
+
+const POLL_MS = 250;
+/** Images are hashed, VMs are made: on a slow disk that takes its time. */
+const PREPARE_MS = 180_000;
+/** What a VM still has in its log is written out. */
+const SEAL_MS = 120_000;
+
+/** One host's part of a recording. The owner calls {@link close}. */
+export class RemoteRecording implements RecordingAgentPort {
+  readonly finished: Promise<void>;
+  /** What was heard last. */
+  status: RecordStatus | undefined;
+  readonly #finish = Promise.withResolvers<void>();
+  readonly #crash = Promise.withResolvers<ClusterrrError>();
+  readonly #closed = new AbortController();
+  readonly #stopListening: () => void;
+  #isLost = false;
+
+  constructor(readonly host: ConnectedHost, private readonly run_: string) {
+    this.finished = this.#finish.promise;
+    this.finished.catch(() => {}); // heard by whoever waits for it
+    this.#stopListening = host.onLost(() => this.#lose());
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  async prepare(plan: RecordPlan): Promise<void> {
+    await this.host.call("record.prepare", plan, { timeoutMs: PREPARE_MS });
+  }
+
+  async arm(): Promise<void> {
+    await this.host.call("record.arm", { run: this.run_ });
+    this.watch();
+  }
+
+  async run(): Promise<void> {
+    await this.host.call("record.run", { run: this.run_ });
+  }
+
+  /** Asks for the host's state from now on. */
+  watch(): void {
+    void (async () => {
+      while (await sleepUnless(POLL_MS, this.#closed.signal)) {
+        if (this.#isLost) return;
+        await this.look().catch(() => {}); // a host that is lost is heard of by other means
+      }
+    })();
+  }
+
+  async look(): Promise<RecordStatus> {
+    const status = await this.host.call("record.status", { run: this.run_ });
+    this.#hear(status);
+    return status;
+  }
+
+  async tick(epoch: number): Promise<void> {
+    await this.#unlessLost(async () => {
+      this.#hear(await this.host.call("record.tick", { run: this.run_, epoch }));
+    });
+  }
+
+  async quiesce(): Promise<void> {
+    await this.#unlessLost(() => this.host.call("record.quiesce", { run: this.run_ }));
+  }
+
+  async seal(): Promise<void> {
+    const options = { timeoutMs: SEAL_MS };
+    await this.#unlessLost(() => this.host.call("record.seal", { run: this.run_ }, options));
+  }
+
+  async abort(): Promise<void> {
+    await this.#unlessLost(() => this.host.call("record.abort", { run: this.run_ }));
+  }
+
+  /** @returns what the host has of the recording; `undefined` where it is lost */
+  async conclude(end: RecordingEnd, recordS: number): Promise<RecordedPart | undefined> {
+    const message = end.by === "failure" ? { message: end.error.message } : {};
+    let part: RecordedPart | undefined;
+    await this.#unlessLost(async () => {
+      part = await this.host.call(
+        "record.conclude",
+        { run: this.run_, end: { by: end.by, ...message }, recordS },
+        { timeoutMs: SEAL_MS },
+      );
+    });
+    return part;
+  }
+
+  async crashed(): Promise<ClusterrrError> {
+    return await this.#crash.promise;
+  }
+
+  close(): void {
+    this.#closed.abort();
+    this.#stopListening();
+  }
+
+  #hear(status: RecordStatus): void {
+    this.status = status;
+    const { finished, failure, crash } = status;
+    if (failure !== undefined) {
+      this.#finish.reject(
+        new ClusterrrError(`Recording failed on host ${this.host.name}: ${failure}`),
+      );
+    }
+    if (crash !== undefined) this.#crash.resolve(new ClusterrrError(crash));
+    if (finished) this.#finish.resolve();
+    if (status.phase === "concluded" && !this.#closed.signal.aborted) {
+      this.#crash.resolve(
+        new ClusterrrError(`Host ${this.host.name} ended its part of the recording by itself.`),
+      );
+    }
+  }
+
+  #lose(): void {
+    if (this.#isLost) return;
+    this.#isLost = true;
+    const names = this.status?.vms.map(({ name }) => name).join(", ") ?? "";
+    this.#crash.resolve(
+      new ClusterrrError(
+        `Host ${this.host.name} was lost while recording${
+          names ? `, with the VMs ${names}` : ""
+        }.\n` +
+          "The other hosts have stopped and keep what they recorded; what the lost one recorded is in " +
+          "its own state directory, and counts again when it is back.",
+      ),
+    );
+  }
+
+  /** A host that is lost has nothing to do. */
+  async #unlessLost(work: () => Promise<unknown>): Promise<void> {
+    if (this.#isLost) return;
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof HostLostError)) throw error;
+      this.#lose();
+    }
+  }
+}
