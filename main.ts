@@ -14,6 +14,7 @@ import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
 import { describeProgram } from "./operations/about.ts";
 import { boot } from "./operations/boot.ts";
 import { clean } from "./operations/clean.ts";
+import { clusterOperations } from "./operations/cluster.ts";
 import { diff } from "./operations/diff.ts";
 import { dump } from "./operations/dump.ts";
 import { index } from "./operations/index.ts";
@@ -42,6 +43,7 @@ const operations: Operations = {
   askSession,
   dump,
   clean,
+  cluster: clusterOperations,
   checkHost: () => checkHost({ objectionToQemu }),
 };
 

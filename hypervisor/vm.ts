@@ -22,7 +22,7 @@ import { QemuProcess } from "./qemu/process.ts";
 import { captureRam, hashRam } from "./qemu/ram_digest.ts";
 import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
 import type { QmpClient } from "./qmp/client.ts";
-import { queryReplay, registers, replayBreak } from "./qmp/commands.ts";
+import { interruptWaits, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
 import type { Readiness } from "./readiness.ts";
 import { SerialInput } from "./serial_input.ts";
 import { Waker } from "./waker.ts";
@@ -148,7 +148,9 @@ abstract class QemuVm implements VmPort {
     return {
       icount: Number(icount),
       registers: cpu,
-      idle: /\bHLT=1\b/.test(cpu) && this.run.hardware.disks.length === 0,
+      // A frame may have come in while it was halted: its RAM is then not that of before.
+      idle: /\bHLT=1\b/.test(cpu) && this.run.hardware.disks.length === 0 &&
+        !await interruptWaits(qmp),
       ram: hashRam(copy).then((sha256) => ({ sha256, bytes })),
     };
   }

@@ -1,5 +1,7 @@
 /** One replay of a whole recording, and what it came to. */
 import { type Divergence, DivergenceError } from "../lib/errors.ts";
+import type { StateCheck } from "../lib/cli/ports.ts";
+import type { LogCensus } from "../lib/roles/log_census.ts";
 import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import type { CheckResult } from "../lib/roles/state_checker.ts";
 import config from "../deno.json" with { type: "json" };
@@ -62,6 +64,23 @@ export async function replayOnce(
   } finally {
     await world.close();
   }
+}
+
+/** The recorded checks of a VM, with what a replay made of each; those that it did not make differ. */
+export function checksOf(
+  census: Pick<LogCensus, "checks">,
+  made: readonly CheckResult[] = [],
+): StateCheck[] {
+  const byIcount = new Map(made.map((check) => [check.at, check]));
+  return census.checks.map(({ icount }): StateCheck => {
+    const check = byIcount.get(icount);
+    return {
+      at: icount,
+      icount: check?.icount ?? false,
+      registers: check?.registers ?? false,
+      ram: check?.ram ?? false,
+    };
+  });
 }
 
 function openTrace(path: string, { id, name, vms }: Manifest): TraceWriter {

@@ -4,7 +4,6 @@
  */
 import type {
   Progress,
-  StateCheck,
   VerifyOptions,
   VerifyReport,
   VerifyRun,
@@ -15,7 +14,7 @@ import { CheckpointIndex } from "./checkpoint_index.ts";
 import { addSnapshots } from "./index.ts";
 import { type OpenRecording, openRecording } from "./open_recording.ts";
 import { replaySlices } from "./parallel_replay.ts";
-import { replayOnce, type ReplayOutcome } from "./replay_outcome.ts";
+import { checksOf, replayOnce, type ReplayOutcome } from "./replay_outcome.ts";
 import type { WorldOptions } from "./replay_world.ts";
 
 /** Replays `runs` times and compares frames, state at the check points, and consoles. */
@@ -61,19 +60,10 @@ function verifyRun(recording: OpenRecording, outcome: ReplayOutcome): VerifyRun 
   const vms = recording.manifest.vms.map(({ name, number }): VmVerification => {
     const census = recording.censuses.get(number)!;
     const result = outcome.results.find((vm) => vm.name === name);
-    const made = new Map((outcome.checks.get(name) ?? []).map((check) => [check.at, check]));
     return {
       name,
       frames: { recorded: census.sendTimes.length, matched: result?.framesMatched ?? 0 },
-      checks: census.checks.map(({ icount }): StateCheck => {
-        const check = made.get(icount);
-        return {
-          at: icount,
-          icount: check?.icount ?? false,
-          registers: check?.registers ?? false,
-          ram: check?.ram ?? false,
-        };
-      }),
+      checks: checksOf(census, outcome.checks.get(name)),
       console: outcome.consoleEqual.get(name) ?? false,
       replayS: result?.replayS ?? outcome.replayS,
       recordS,

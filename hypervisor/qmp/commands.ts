@@ -66,6 +66,17 @@ export async function replayBreak(qmp: QmpClient, icount: InstructionCount): Pro
   await qmp.execute("replay-break", { icount: Number(icount) });
 }
 
+/**
+ * Whether an interrupt waits for the CPU, in its local APIC or in a PIC that is not masked: a CPU that has
+ * halted will wake, although it has not yet.
+ */
+export async function interruptWaits(qmp: QmpClient): Promise<boolean> {
+  const apic = /^IRR\s+(.*?)\s*$/m.exec(await qmp.hmp("info lapic"))?.[1];
+  if (apic !== "(none)") return true;
+  const pics = (await qmp.hmp("info pic")).matchAll(/^pic\d: irr=(..) imr=(..)/gm);
+  return [...pics].some(([, irr, imr]) => (parseInt(irr!, 16) & ~parseInt(imr!, 16)) !== 0);
+}
+
 /** The CPU's registers as the human monitor prints them, with plain line ends. */
 export async function registers(qmp: QmpClient): Promise<string> {
   return (await qmp.hmp("info registers")).replaceAll("\r\n", "\n");

@@ -95,6 +95,13 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
         vms: ["client", "server"],
       }]);
     },
+    cluster: {
+      initAuthority: () => Promise.reject(new ClusterrrError("no hosts in this test")),
+      join: () => Promise.reject(new ClusterrrError("no hosts in this test")),
+      runCoordinator: () => Promise.reject(new ClusterrrError("no hosts in this test")),
+      runAgent: () => Promise.reject(new ClusterrrError("no hosts in this test")),
+      connect: () => Promise.reject(new ClusterrrError("no hosts in this test")),
+    },
     removeSnapshot(name) {
       note("removeSnapshot", name);
     },

@@ -3,6 +3,7 @@
  * them with stand-ins. Option types are what the command line says, report types what `--json` prints
  * (field names included: they are a promise to scripts).
  */
+import type { ClusterOperations } from "./cluster_ports.ts";
 import type { DiffReport } from "../diff/observation.ts";
 import type { RunPlace } from "../diff/runs.ts";
 import type { Divergence } from "../errors.ts";
@@ -56,6 +57,8 @@ export interface Operations {
   dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem>;
   /** Removes what ended runs left on this host; returns what it removed, one line each. */
   clean(): Promise<string[]>;
+  /** Many hosts: the processes, and an operator's side of them. */
+  readonly cluster: ClusterOperations;
   /** Looks whether this host can do all this. */
   checkHost(): Promise<HostCheck[]>;
 }

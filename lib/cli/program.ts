@@ -11,12 +11,18 @@ import { flag } from "@optique/core/primitives";
 import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../errors.ts";
 import { SESSION_COMMANDS } from "../session/commands.ts";
 import { add } from "./add.ts";
+import { agent } from "./agent.ts";
 import { boot } from "./boot.ts";
+import { ca } from "./ca.ts";
 import { clean } from "./clean.ts";
+import { collect } from "./collect.ts";
+import { coordinator } from "./coordinator.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { dump } from "./dump.ts";
+import { hosts } from "./hosts.ts";
 import { index } from "./index.ts";
+import { join } from "./join.ts";
 import { ls } from "./ls.ts";
 import { pack } from "./pack.ts";
 import { record } from "./record.ts";
@@ -26,6 +32,8 @@ import { sessionCommand } from "./session_commands.ts";
 import { schema } from "./schema.ts";
 import { show } from "./show.ts";
 import { snapshots } from "./snapshots.ts";
+import { status } from "./status.ts";
+import { stop } from "./stop.ts";
 import { exampleLines, sentence, type Services } from "./subcommand.ts";
 import { tag } from "./tag.ts";
 import { OutputClosed, type Terminal } from "./terminal.ts";
@@ -57,6 +65,7 @@ const parser = object({
         ] as const,
       ),
     ),
+    group("Many hosts", or(hosts, status, collect, stop, coordinator, agent, ca, join)),
     group("This host", or(doctor, clean, schema)),
   ),
   verbose: withDefault(
@@ -142,6 +151,14 @@ const NAMES: ReadonlySet<string> = new Set([
   "pack",
   "unpack",
   "snapshots",
+  "hosts",
+  "status",
+  "collect",
+  "stop",
+  "coordinator",
+  "agent",
+  "ca",
+  "join",
   "doctor",
   "clean",
   ...Object.keys(SESSION_COMMANDS),

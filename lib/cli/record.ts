@@ -5,6 +5,8 @@ import { argument, flag, option } from "@optique/core/primitives";
 import { integer, string } from "@optique/core/valueparser";
 import { path } from "@optique/run/valueparser";
 import { messageOf, UsageError } from "../errors.ts";
+import { clusterOptions, type ClusterOptionValues, withCluster } from "./cluster_options.ts";
+import type { ClusterRecordReport } from "./cluster_ports.ts";
 import { type FailureHunt, huntFailure, type HuntReport } from "./failure_hunt.ts";
 import type { RecordingEnd, RecordOptions, RecordReport } from "./ports.ts";
 import { formatSeconds } from "./quantities.ts";
@@ -43,6 +45,7 @@ export const record = defineSubcommand({
     "it by name as well.",
     "With --from the VMs start from a snapshot that `clusterrr boot` saved. The recording refers to " +
     "the snapshot, which a replay needs.",
+    "With --coordinator the VMs run on the hosts of a coordinator, which places those that name no host.",
     "With --on-failure or --on-guest-failure (or both: either is enough) the recording is kept only if " +
     "the run failed, and deleted otherwise. CMD is a shell command with the recording's directory in " +
     "CLUSTERRR_RECORDING and each VM's console in CLUSTERRR_CONSOLE_<VM>; the run failed if it ends " +
@@ -54,6 +57,7 @@ export const record = defineSubcommand({
     "record cluster.yaml --out run1 --for 30s --name before-the-fix --tag ci",
     "record cluster.yaml --out run2 --digest-every 0",
     "record --from ready --out run3 --for 30s",
+    "record cluster.yaml --coordinator 10.0.0.1:7400 --out run4",
     "record --from ready --out failed --until-failure --max-runs 100 --on-guest-failure",
     "record --from ready --out failed --on-failure '! grep -q ERROR $CLUSTERRR_CONSOLE_WEB'",
   ],
@@ -64,9 +68,12 @@ export const record = defineSubcommand({
     from: optional(option("--from", label("name"), {
       description: sentence("Start from this snapshot instead of power-on."),
     })),
-    out: option("--out", path({ metavar: "DIR", type: "directory" }), {
-      description: sentence("The directory to make for the recording."),
-    }),
+    out: optional(option("--out", path({ metavar: "DIR", type: "directory" }), {
+      description: sentence(
+        "The directory to make for the recording. With --coordinator it may be left out: the parts then stay " +
+          "on their hosts.",
+      ),
+    })),
     forMs: optional(option("--for", duration(), {
       description: sentence("End the recording after this time, e.g. 90s or 5m."),
     })),
@@ -106,6 +113,7 @@ export const record = defineSubcommand({
     maxRuns: optional(option("--max-runs", integer({ metavar: "N", min: 1 }), {
       description: sentence("With --until-failure: give up after so many runs. Default: never."),
     })),
+    cluster: clusterOptions,
     name: optional(option("--name", label("name"), {
       description: sentence("A name for the recording. Default: the cluster's."),
     })),
@@ -120,6 +128,13 @@ export const record = defineSubcommand({
       throw usage("Say what to record: a cluster file (SPEC), a snapshot (--from NAME), or both.");
     }
     const hunt = huntOf(options);
+    if (options.cluster.coordinator !== undefined) {
+      if (from !== undefined || hunt !== undefined) {
+        throw usage("--from and the search for a failure do not go with --coordinator.");
+      }
+      return await recordOnHosts(spec!, options, context);
+    }
+    if (out === undefined) throw usage("Say where: --out DIR.");
     const wanted: RecordOptions = {
       out,
       digestEveryMs,
@@ -146,7 +161,77 @@ export const record = defineSubcommand({
   },
 });
 
-function statusOf(report: RecordReport, { terminal }: Context): ExitStatus {
+/** Records on the hosts of a coordinator; with `out`, the parts are then collected. */
+async function recordOnHosts(
+  spec: string,
+  { cluster, out, json, tags, digestEveryMs, epochMs, forMs, name }: {
+    readonly cluster: ClusterOptionValues;
+    readonly out: string | undefined;
+    readonly json: boolean;
+    readonly tags: readonly string[];
+    readonly digestEveryMs: number;
+    readonly epochMs: number;
+    readonly forMs: number | undefined;
+    readonly name: string | undefined;
+  },
+  context: Context,
+): Promise<ExitStatus> {
+  const { terminal, signal } = context;
+  const options = {
+    spec,
+    digestEveryMs,
+    epochMs,
+    ...(forMs === undefined ? {} : { forMs }),
+    ...(name === undefined ? {} : { name }),
+  };
+  return await withCluster(context, cluster, async (client): Promise<ExitStatus> => {
+    const recorded = await withProgress(
+      context,
+      json,
+      (progress) => client.record(options, progress, signal),
+    );
+    let directory: string | undefined;
+    if (out !== undefined) {
+      // Ctrl-C has ended the recording; what is there is still wanted.
+      const never = new AbortController().signal;
+      const collected = await withProgress(
+        context,
+        json,
+        (progress) => client.collect(recorded.id, out, true, progress, never),
+      );
+      directory = collected.directory;
+      await addToCatalog(context, { directory }, tags);
+    }
+    if (json) {
+      printJson(terminal, { ...recorded, ...(directory === undefined ? {} : { directory }) });
+    } else terminal.out(describeOnHosts(recorded, directory, cluster, context));
+    return statusOf(recorded, context);
+  });
+}
+
+function describeOnHosts(
+  recorded: ClusterRecordReport,
+  directory: string | undefined,
+  { coordinator }: ClusterOptionValues,
+  context: Context,
+): string {
+  const style = paint(context.terminal.outColor);
+  const cut = recorded.complete ? "" : style.warn(" Not every log was closed: it is cut off.");
+  const again = directory === undefined
+    ? `${recorded.name} --coordinator ${coordinator}`
+    : directory;
+  return `${style.bold(recorded.name)} (${recorded.id.slice(0, 8)}): recorded ` +
+    `${formatSeconds(recorded.recordS)} on ${
+      recorded.placement.map(({ host }) => host).join(", ")
+    }, until ${ENDINGS[recorded.endedBy]}.${cut}\n\n` +
+    totalsTable(recorded.vms, style) +
+    `\nReplay it:  clusterrr replay ${again}\n`;
+}
+
+function statusOf(
+  report: Pick<RecordReport, "endedBy" | "message">,
+  { terminal }: Context,
+): ExitStatus {
   if (report.endedBy !== "failure") return 0;
   terminal.err(`clusterrr: the recording failed: ${report.message ?? "no reason given"}\n`);
   return 1;
@@ -200,7 +285,7 @@ function reportHunt(
 /** A catalog that cannot be written must not turn a good recording into a failure. */
 async function addToCatalog(
   context: Context,
-  report: RecordReport,
+  report: Pick<RecordReport, "directory">,
   tags: readonly string[],
 ): Promise<void> {
   try {

@@ -3,10 +3,14 @@ import { object } from "@optique/core/constructs";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, flag, option } from "@optique/core/primitives";
 import { type Divergence, DivergenceError, UsageError } from "../errors.ts";
+import { withCluster } from "./cluster_options.ts";
+import { placementOf, replayClusterOptions, requireCoordinatorFor } from "./placement_options.ts";
 import type { ReplayReport } from "./ports.ts";
 import { formatBytes, formatCount, formatSeconds } from "./quantities.ts";
 import {
+  type Context,
   defineSubcommand,
+  type ExitStatus,
   jsonFlag,
   locateRecording,
   reportingDivergence,
@@ -33,6 +37,7 @@ export const replay = defineSubcommand({
     "replay trio.clusterrr --to 12.5s --hold & clusterrr state --json",
     "replay trio.clusterrr --to 123456789@left",
     "replay trio.clusterrr --gdb left,right",
+    "replay trio --coordinator 10.0.0.1:7400 --on alpha,beta",
   ],
   parser: object({
     reference: argument(recordingReference(), {
@@ -66,16 +71,38 @@ export const replay = defineSubcommand({
       ),
     })),
     trace: traceOption,
+    hosts: replayClusterOptions,
     json: jsonFlag(),
   }),
-  run({ reference, to, hold, gdb, windowEpochs, trace, json }, context) {
+  run({ reference, to, hold, gdb, windowEpochs, trace, hosts, json }, context) {
     const stops = to !== undefined || gdb !== undefined;
+    requireCoordinatorFor(hosts);
+    const onHosts = hosts.cluster.coordinator !== undefined;
+    if (onHosts && (stops || trace !== undefined)) {
+      throw new UsageError(
+        "--to, --gdb and --trace are for a recording on this host: `clusterrr collect` brings it here.",
+      );
+    }
     if (hold && !stops) throw new UsageError("--hold goes with --to or --gdb.");
     if (stops && trace !== undefined) {
       throw new UsageError("--trace is for a whole replay, without --to and --gdb.");
     }
     const window = windowEpochs === undefined ? {} : { windowEpochs };
     return reportingDivergence(context, json, async () => {
+      if (onHosts) {
+        const report = await withCluster(
+          context,
+          hosts.cluster,
+          (client) =>
+            withProgress(context, json, (progress) =>
+              client.replay(
+                { recording: reference, ...placementOf(hosts), ...window },
+                progress,
+                context.signal,
+              )),
+        );
+        return tell(report, json, context);
+      }
       const directory = await locateRecording(context, reference);
       if (stops) {
         const options = { directory, ...(to && { target: to }), ...(gdb && { gdb }), ...window };
@@ -91,13 +118,17 @@ export const replay = defineSubcommand({
             context.signal,
           ),
       );
-      if (json) printJson(context.terminal, report);
-      else context.terminal.out(describe(report, paint(context.terminal.outColor)));
-      explainDivergence(context.terminal, report.divergence);
-      return report.ok ? 0 : 1;
+      return tell(report, json, context);
     });
   },
 });
+
+function tell(report: ReplayReport, json: boolean, { terminal }: Context): ExitStatus {
+  if (json) printJson(terminal, report);
+  else terminal.out(describe(report, paint(terminal.outColor)));
+  explainDivergence(terminal, report.divergence);
+  return report.ok ? 0 : 1;
+}
 
 /** The first difference in full, on standard error. */
 export function explainDivergence(terminal: Terminal, divergence: Divergence | undefined): void {

@@ -5,11 +5,15 @@ import { argument, flag, option } from "@optique/core/primitives";
 import { integer } from "@optique/core/valueparser";
 import { INDEX_DEFAULTS } from "./index.ts";
 import { UsageError } from "../errors.ts";
+import { withCluster } from "./cluster_options.ts";
+import { placementOf, replayClusterOptions, requireCoordinatorFor } from "./placement_options.ts";
 import type { VerifyReport } from "./ports.ts";
 import { formatCount, formatSeconds } from "./quantities.ts";
 import { explainDivergence } from "./replay.ts";
 import {
+  type Context,
   defineSubcommand,
+  type ExitStatus,
   jsonFlag,
   locateRecording,
   reportingDivergence,
@@ -59,9 +63,15 @@ export const verify = defineSubcommand({
       ),
     })),
     trace: traceOption,
+    hosts: replayClusterOptions,
     json: jsonFlag("Print one JSON object, with every run in `perRun`."),
   }),
-  run({ reference, runs, parallel, jobs, trace, json }, context) {
+  run({ reference, runs, parallel, jobs, trace, hosts, json }, context) {
+    requireCoordinatorFor(hosts);
+    const onHosts = hosts.cluster.coordinator !== undefined;
+    if (onHosts && (parallel || trace !== undefined)) {
+      throw new UsageError("--parallel and --trace do not go with --coordinator.");
+    }
     if (jobs !== undefined && !parallel) throw new UsageError("--jobs goes with --parallel.");
     if (parallel && trace !== undefined) {
       throw new UsageError("--trace is for whole replays, without --parallel.");
@@ -69,6 +79,20 @@ export const verify = defineSubcommand({
     const atOnce = jobs ?? navigator.hardwareConcurrency;
     const slices = parallel ? { parallel: { jobs: atOnce, ...INDEX_DEFAULTS } } : {};
     return reportingDivergence(context, json, async () => {
+      if (onHosts) {
+        const report = await withCluster(
+          context,
+          hosts.cluster,
+          (client) =>
+            withProgress(context, json, (progress) =>
+              client.verify(
+                { recording: reference, runs, ...placementOf(hosts) },
+                progress,
+                context.signal,
+              )),
+        );
+        return tell(report, json, context);
+      }
       const directory = await locateRecording(context, reference);
       const report = await withProgress(
         context,
@@ -80,13 +104,17 @@ export const verify = defineSubcommand({
             context.signal,
           ),
       );
-      if (json) printJson(context.terminal, report);
-      else context.terminal.out(describe(report, paint(context.terminal.outColor)));
-      explainDivergence(context.terminal, report.perRun.find((r) => r.divergence)?.divergence);
-      return report.ok ? 0 : 1;
+      return tell(report, json, context);
     });
   },
 });
+
+function tell(report: VerifyReport, json: boolean, { terminal }: Context): ExitStatus {
+  if (json) printJson(terminal, report);
+  else terminal.out(describe(report, paint(terminal.outColor)));
+  explainDivergence(terminal, report.perRun.find((run) => run.divergence)?.divergence);
+  return report.ok ? 0 : 1;
+}
 
 function describe(report: VerifyReport, style: Paint): string {
   const good = report.perRun.filter((run) => run.ok).length;

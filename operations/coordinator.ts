@@ -1,0 +1,127 @@
+/** `clusterrr coordinator`: the process around the coordinator's role. */
+import { serveTelemetry } from "../host/telemetry_server.ts";
+import { parseAddress } from "../host/tls/connector.ts";
+import { listenTls } from "../host/tls/listener.ts";
+import { openStore } from "../lib/catalog/store.ts";
+import type { AuthorityReport, CoordinatorRunOptions } from "../lib/cli/cluster_ports.ts";
+import { processTerminal } from "../lib/cli/terminal.ts";
+import { type Admissions, Coordinator } from "../lib/coordinator/coordinator.ts";
+import { CoordinatorStore } from "../lib/coordinator/store.ts";
+import { CertificateAuthority, initializeAuthority } from "../lib/identity/authority.ts";
+import { loadIdentity } from "../lib/identity/files.ts";
+import { answerJoin, createToken } from "../lib/identity/joining.ts";
+import { KvIdentityStore } from "../lib/identity/kv_store.ts";
+import type { IdentityStore } from "../lib/identity/store.ts";
+import { Health } from "../lib/telemetry/health.ts";
+import { conceal, logLevelFrom, logOf, startLogs } from "../lib/telemetry/log.ts";
+import { createCoordinatorMetrics } from "../lib/telemetry/metrics.ts";
+import { showCoordinator } from "./coordinator_metrics.ts";
+import config from "../deno.json" with { type: "json" };
+
+const SHOW_EVERY_MS = 1_000;
+
+const directories = (state: string) => ({ ca: `${state}/ca`, coordinator: `${state}/identity` });
+
+/** `clusterrr ca init`: the CA, the coordinator's identity, the first operator's. */
+export async function initAuthority(
+  { state, operator, identity }: { state: string; operator: string; identity: string },
+): Promise<AuthorityReport> {
+  const { ca, coordinator } = directories(state);
+  const { authority } = await initializeAuthority(
+    { ca, coordinator, operator: identity },
+    operator,
+  );
+  return { fingerprint: authority.certificate.fingerprint, ca, coordinator, operator: identity };
+}
+
+/** Runs until `signal`; what goes on on the hosts goes on without it. */
+export async function runCoordinator(
+  options: CoordinatorRunOptions,
+  ready: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.defer(startLogs(logLevelFrom(options.logLevel), processTerminal()));
+  const log = logOf("coordinator");
+  const { ca: caDirectory, coordinator: identityDirectory } = directories(options.state);
+  const { identity, ca } = await loadIdentity(identityDirectory);
+  const authority = await CertificateAuthority.load(caDirectory);
+  const kv = await openStore(`${options.state}/coordinator.sqlite3`);
+  cleanup.defer(() => kv.close());
+  const identities = new KvIdentityStore(kv);
+  const coordinator = await Coordinator.open(
+    new CoordinatorStore(kv),
+    admissionsOf(authority, identities),
+    {
+      version: config.version,
+      ...(options.lostAfterMs === undefined ? {} : { lostAfterMs: options.lostAfterMs }),
+      ...(options.tunnelPort === undefined ? {} : { tunnelPort: options.tunnelPort }),
+    },
+  );
+  cleanup.defer(() => coordinator.close());
+
+  const health = new Health("coordinator", config.version);
+  const metrics = createCoordinatorMetrics(config.version);
+  const listener = await listenTls({
+    ...parseAddress(options.listen),
+    identity,
+    ca,
+    isRevoked: (serial) => identities.isRevoked(serial),
+    onChannel: (channel) => {
+      const { role, name } = channel.peer;
+      log.debug("{role} {name} has connected", { role, name });
+      coordinator.accept(channel);
+    },
+    onJoin: (request) => answerJoin(authority, identities, request),
+    onRefused: ({ remote, reason }) => {
+      metrics.protocolErrors.add({ kind: "unauthenticated" });
+      log.warning("refused {remote}: {reason}", { remote, reason });
+    },
+  });
+  cleanup.defer(() => listener.close());
+  if (options.metrics !== undefined) {
+    const server = serveTelemetry(options.metrics, health, metrics);
+    cleanup.defer(() => server.close());
+    log.info("health and metrics on {url}", { url: server.url });
+  }
+  const shown = setInterval(() => showCoordinator(metrics, health, coordinator), SHOW_EVERY_MS);
+  cleanup.defer(() => clearInterval(shown));
+  const { host } = parseAddress(options.listen);
+  ready(`listening on ${host.includes(":") ? `[${host}]` : host}:${listener.port}`);
+  log.info("listening on port {port}", { port: listener.port });
+  await aborted(signal);
+  log.info("ending; runs go on without the coordinator");
+}
+
+function admissionsOf(authority: CertificateAuthority, store: IdentityStore): Admissions {
+  return {
+    invite: async (role, name, validMs) => {
+      const { token } = await createToken(authority, store, {
+        role,
+        name,
+        minutes: validMs / 60_000,
+      });
+      conceal(token);
+      return token;
+    },
+    revoke: async (role, name) => {
+      await store.revoke(role, name, "revoked by an operator", Date.now());
+    },
+    revoked: async () => (await store.revoked()).map(({ serial }) => serial),
+    isRevoked: async (role, name) => {
+      const issued = (await store.issued()).filter((each) =>
+        each.role === role && each.name === name
+      );
+      const revoked = new Set((await store.revoked()).map(({ serial }) => serial));
+      return issued.length > 0 && issued.every(({ serial }) => revoked.has(serial));
+    },
+  };
+}
+
+/** Resolves when `signal` fires. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,61 @@
+/** What the hosts of a replay found, put together into what one host's replay is reported as. */
+import type { ReplayReport, VerifyRun, VmVerification } from "../lib/cli/ports.ts";
+import { passed } from "../lib/cli/verification.ts";
+import type { Divergence } from "../lib/errors.ts";
+import type { ReplayResult } from "../lib/protocol/control.ts";
+import { instructionCount } from "../lib/units.ts";
+
+export function replayReportOf(results: readonly ReplayResult[]): ReplayReport {
+  const divergence = divergenceOf(results);
+  const incomplete = results.find((each) => each.incomplete !== undefined)?.incomplete;
+  const vms = vmsOf(results);
+  return {
+    ok: divergence === undefined && vms.every((vm) => vm.consoleEqual),
+    vms: vms.map(({ checks: _checks, number: _number, ...vm }) => vm),
+    ...timesOf(results),
+    queueBytesMax: results.reduce((sum, each) => sum + each.queueBytesMax, 0),
+    ...(incomplete === undefined ? {} : { incomplete }),
+    ...(divergence === undefined ? {} : { divergence }),
+  };
+}
+
+export function verifyRunOf(results: readonly ReplayResult[]): VerifyRun {
+  const divergence = divergenceOf(results);
+  const { recordS, replayS } = timesOf(results);
+  const complete = results.every((each) => each.incomplete === undefined);
+  const vms = vmsOf(results).map((vm): VmVerification => ({
+    name: vm.name,
+    frames: { recorded: vm.framesRecorded, matched: vm.framesMatched },
+    checks: vm.checks,
+    console: vm.consoleEqual,
+    replayS: vm.replayS,
+    recordS,
+  }));
+  const identical = (vm: VmVerification) =>
+    vm.console &&
+    (!complete || (vm.checks.every(passed) && vm.frames.matched === vm.frames.recorded));
+  return {
+    ok: divergence === undefined && vms.every(identical),
+    replayS,
+    recordS,
+    vms,
+    ...(divergence === undefined ? {} : { divergence }),
+  };
+}
+
+function vmsOf(results: readonly ReplayResult[]) {
+  return results.flatMap(({ vms }) => vms).sort((a, b) => a.number - b.number);
+}
+
+function timesOf(results: readonly ReplayResult[]): { replayS: number; recordS: number } {
+  return {
+    replayS: Math.max(...results.map(({ replayS }) => replayS)),
+    recordS: Math.max(...results.map(({ recordS }) => recordS)),
+  };
+}
+
+function divergenceOf(results: readonly ReplayResult[]): Divergence | undefined {
+  const found = results.find(({ divergence }) => divergence !== undefined)?.divergence;
+  if (found === undefined) return undefined;
+  return { ...found, instructionCount: instructionCount(Number(found.instructionCount)) };
+}
