@@ -20,7 +20,7 @@ import { ClusterrrError, InterruptedError } from "../lib/errors.ts";
 import type { BootOptions, BootReport, Progress } from "../lib/cli/ports.ts";
 import { directoryBytes } from "../lib/catalog/directories.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
-import { makeMac } from "../lib/cluster/mac_address.ts";
+import { makeUplinkMac } from "../lib/cluster/mac_address.ts";
 import { placementNote } from "../lib/cluster/placement.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import {
@@ -101,7 +101,8 @@ async function bootInto(
   const table = tableForQemu(qemu.version);
   await using cleanup = new AsyncDisposableStack();
   progress.show({ phase: "building the network", vms: [] });
-  const uplinkMac = uplinkMacOf(spec);
+  // Guests remember the address of the uplink's host end: it has to be there again.
+  const uplinkMac = makeUplinkMac(spec);
   const { uplink } = spec.network;
   const network = await createNetwork({
     run: run.run,
@@ -210,11 +211,6 @@ async function bootInto(
       };
     })),
   };
-}
-
-/** Guests remember the address of the uplink's host end: it has to be there again. */
-function uplinkMacOf(spec: ClusterSpec): string {
-  return makeMac(spec.name, "the uplink's host end", new Set(spec.vms.map((vm) => vm.mac)));
 }
 
 async function all(vms: readonly BootedVm[], work: (vm: BootedVm) => Promise<void>): Promise<void> {

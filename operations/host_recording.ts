@@ -17,6 +17,7 @@ import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
 import { ClusterrrError, HostError, InterruptedError } from "../lib/errors.ts";
+import { makeUplinkMac } from "../lib/cluster/mac_address.ts";
 import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
 import type { HybridTotals } from "../lib/recording/hybrid_log.ts";
 import { HybridLogWriter } from "../lib/recording/hybrid_log_writer.ts";
@@ -127,11 +128,14 @@ export class HostRecording implements RecordingAgentPort {
     const run = RunDirectory.create(`record ${plan.directory}`);
     this.#cleanup.defer(() => run.remove());
     const uplink = plan.uplink ? spec.network.uplink : undefined;
-    const uplinkMac = snapshot === undefined ? {} : { mac: snapshot.manifest.uplinkMac };
+    const mac = snapshot?.manifest.uplinkMac ??
+      (plan.tunnel === undefined ? undefined : makeUplinkMac(spec));
     const networkPlan: NetworkPlan = {
       run: run.run,
       vms: this.#vms,
-      ...(uplink === undefined ? {} : { uplink: { ...uplink, ...uplinkMac } }),
+      ...(uplink === undefined
+        ? {}
+        : { uplink: { ...uplink, ...(mac === undefined ? {} : { mac }) } }),
       ...(plan.tunnel === undefined ? {} : { tunnel: plan.tunnel }),
     };
     say("building the network");

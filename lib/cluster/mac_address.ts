@@ -20,3 +20,11 @@ export function makeMac(cluster: string, vm: string, taken: ReadonlySet<string>)
     if (!taken.has(mac)) return mac;
   }
 }
+
+/** The MAC address of the uplink's host end, where guests or other hosts have to know it beforehand. */
+export function makeUplinkMac(spec: {
+  readonly name: string;
+  readonly vms: readonly { readonly mac: string }[];
+}): string {
+  return makeMac(spec.name, "the uplink's host end", new Set(spec.vms.map(({ mac }) => mac)));
+}

@@ -36,6 +36,7 @@ export class ConnectedHost {
   #lost = true;
   readonly #waiting = new Set<() => void>();
   readonly #onLost = new Set<() => void>();
+  readonly #onAttach = new Set<() => void>();
 
   constructor(readonly name: string, private readonly lostAfterMs: number) {}
 
@@ -57,7 +58,7 @@ export class ConnectedHost {
     clearTimeout(this.#awayTimer);
     before?.close();
     this.heard();
-    for (const wake of this.#waiting) wake();
+    for (const listener of [...this.#onAttach, ...this.#waiting]) listener();
     void rpc.closed.then(() => this.#detach(rpc));
   }
 
@@ -103,6 +104,12 @@ export class ConnectedHost {
   onLost(listener: () => void): () => void {
     this.#onLost.add(listener);
     return () => this.#onLost.delete(listener);
+  }
+
+  /** Calls back when its agent has connected, before any call is made; returns what ends that. */
+  onAttach(listener: () => void): () => void {
+    this.#onAttach.add(listener);
+    return () => this.#onAttach.delete(listener);
   }
 
   /** Resolves when the host is connected. @throws {HostLostError} */

@@ -460,13 +460,22 @@ export class Coordinator {
   /** How the hosts of a recording carry the frames of its VMs to each other. */
   #tunnelFor(placement: readonly PlacedVms[]): Pick<RecordPlan, "tunnel"> {
     if (placement.length < 2) return {};
+    const addresses = placement.map(({ host }) => ({ host, address: this.#addressOf(host).host }));
+    const wrong = addresses.find(({ address }) => !/^\d{1,3}(\.\d{1,3}){3}$/.test(address));
+    if (wrong !== undefined) {
+      throw new ClusterrrError(
+        `Host ${wrong.host} links as ${wrong.address}: the network between hosts needs an IPv4 ` +
+          "address. Start its agent with --link IPV4:PORT.",
+      );
+    }
     const random = crypto.getRandomValues(new Uint8Array(11));
+    random[0]! |= 1; // no cookie is 0
     return {
       tunnel: {
         port: this.options.tunnelPort ?? TUNNEL_PORT,
         vni: 1 + ((random[8]! << 16 | random[9]! << 8 | random[10]!) % 0xfffffe),
         cookie: random.subarray(0, 8).toHex(),
-        addresses: placement.map(({ host }) => ({ host, address: this.#addressOf(host).host })),
+        addresses,
       },
     };
   }

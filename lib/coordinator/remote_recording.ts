@@ -19,13 +19,21 @@ export class RemoteRecording implements RecordingAgentPort {
   readonly #finish = Promise.withResolvers<void>();
   readonly #crash = Promise.withResolvers<ClusterrrError>();
   readonly #closed = new AbortController();
-  readonly #stopListening: () => void;
+  readonly #stopListening: (() => void)[];
+  /** The agent that prepared it: one that is started anew has nothing of it any more. */
+  #instance: string | undefined;
   #isLost = false;
 
   constructor(readonly host: ConnectedHost, private readonly run_: string) {
     this.finished = this.#finish.promise;
     this.finished.catch(() => {}); // heard by whoever waits for it
-    this.#stopListening = host.onLost(() => this.#lose());
+    this.#stopListening = [
+      host.onLost(() => this.#lose("was lost while recording")),
+      host.onAttach(() => {
+        if (this.#instance === undefined || this.#instance === host.hello!.instance) return;
+        this.#lose("started again while recording");
+      }),
+    ];
   }
 
   get isLost(): boolean {
@@ -33,6 +41,8 @@ export class RemoteRecording implements RecordingAgentPort {
   }
 
   async prepare(plan: RecordPlan): Promise<void> {
+    await this.host.whenConnected();
+    this.#instance = this.host.hello!.instance;
     await this.host.call("record.prepare", plan, { timeoutMs: PREPARE_MS });
   }
 
@@ -56,7 +66,10 @@ export class RemoteRecording implements RecordingAgentPort {
   }
 
   async look(): Promise<RecordStatus> {
+    await this.host.whenConnected();
+    const { instance } = this.host.hello!;
     const status = await this.host.call("record.status", { run: this.run_ });
+    this.#instance ??= instance;
     this.#hear(status);
     return status;
   }
@@ -100,7 +113,7 @@ export class RemoteRecording implements RecordingAgentPort {
 
   close(): void {
     this.#closed.abort();
-    this.#stopListening();
+    for (const stop of this.#stopListening) stop();
   }
 
   #hear(status: RecordStatus): void {
@@ -120,15 +133,13 @@ export class RemoteRecording implements RecordingAgentPort {
     }
   }
 
-  #lose(): void {
+  #lose(how: string): void {
     if (this.#isLost) return;
     this.#isLost = true;
     const names = this.status?.vms.map(({ name }) => name).join(", ") ?? "";
     this.#crash.resolve(
       new ClusterrrError(
-        `Host ${this.host.name} was lost while recording${
-          names ? `, with the VMs ${names}` : ""
-        }.\n` +
+        `Host ${this.host.name} ${how}${names ? `, with the VMs ${names}` : ""}.\n` +
           "The other hosts have stopped and keep what they recorded; what the lost one recorded is in " +
           "its own state directory, and counts again when it is back.",
       ),
@@ -141,8 +152,9 @@ export class RemoteRecording implements RecordingAgentPort {
     try {
       await work();
     } catch (error) {
+      if (this.#isLost) return; // the agent that answered is another one
       if (!(error instanceof HostLostError)) throw error;
-      this.#lose();
+      this.#lose("was lost while recording");
     }
   }
 }

@@ -9,6 +9,7 @@
  */
 import { inspectQemu } from "../../hypervisor/qemu/capabilities.ts";
 import type { TunnelPlan } from "../../net/tunnel.ts";
+import { makeUplinkMac } from "../../lib/cluster/mac_address.ts";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
 import type { RecordedPart, RecordPlan, RecordStatus } from "../../lib/protocol/control.ts";
 import type { RecordingEnd } from "../../lib/roles/recording_coordinator.ts";
@@ -92,7 +93,7 @@ export class AgentRecording {
   }
 
   #tunnel(): { tunnel?: TunnelPlan } {
-    const { tunnel, placement, cluster } = this.plan;
+    const { tunnel, placement, cluster, uplinkHost } = this.plan;
     if (tunnel === undefined) return {};
     const addressOf = new Map(tunnel.addresses.map(({ host, address }) => [host, address]));
     const macOf = new Map(cluster.vms.map(({ number, mac }) => [number, mac]));
@@ -108,6 +109,7 @@ export class AgentRecording {
           address,
           vms: (placement.find((each) => each.host === host)?.vms ?? [])
             .map((number) => ({ number, mac: macOf.get(number)! })),
+          ...(host === uplinkHost ? { uplinkMac: makeUplinkMac(cluster) } : {}),
         })),
       },
     };
