@@ -1,16 +1,28 @@
-/** What `clusterrr` does with many hosts. */
-import { joinCoordinator } from "../host/tls/join.ts";
+/**
+ * What `clusterrr` does with many hosts. Certificates and TLS take a while to load: commands that do not need them do
+ * not wait for that.
+ */
 import type { ClusterOperations } from "../lib/cli/cluster_ports.ts";
-import { runAgent } from "./agent_process.ts";
-import { connectCluster } from "./cluster_client.ts";
-import { initAuthority, runCoordinator } from "./coordinator.ts";
 
 export const clusterOperations: ClusterOperations = {
-  initAuthority,
-  join: async ({ coordinator, token, name, identity }, signal) => {
+  async initAuthority(options) {
+    const { initAuthority } = await import("./coordinator.ts");
+    return await initAuthority(options);
+  },
+  async join({ coordinator, token, name, identity }, signal) {
+    const { joinCoordinator } = await import("../host/tls/join.ts");
     await joinCoordinator({ address: coordinator, token, name, directory: identity, signal });
   },
-  runCoordinator,
-  runAgent,
-  connect: connectCluster,
+  async runCoordinator(...args) {
+    const { runCoordinator } = await import("./coordinator.ts");
+    await runCoordinator(...args);
+  },
+  async runAgent(...args) {
+    const { runAgent } = await import("./agent_process.ts");
+    await runAgent(...args);
+  },
+  async connect(...args) {
+    const { connectCluster } = await import("./cluster_client.ts");
+    return await connectCluster(...args);
+  },
 };

@@ -13,6 +13,8 @@ import { summarizeRuns } from "../lib/cli/verification.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
 import { ClusterrrError, InterruptedError, RemoteError } from "../lib/errors.ts";
 import type { CaCertificate } from "../lib/identity/certificates.ts";
+import { needsRenewal } from "../lib/identity/joining.ts";
+import { renewIdentity } from "../lib/identity/renewal.ts";
 import { type Identity, loadIdentity } from "../lib/identity/files.ts";
 import { type Channel, serverNameOf } from "../lib/protocol/channel.ts";
 import {
@@ -51,6 +53,7 @@ export async function connectCluster(
   }
   const client = new CoordinatorClient(coordinator, identity, ca, signal);
   await client.connect();
+  if (needsRenewal(identity.notAfter)) await client.renew(directory);
   return client;
 }
 
@@ -79,6 +82,13 @@ class CoordinatorClient implements ClusterClient {
     });
   }
 
+  /** A new certificate in place of the old one; where it cannot be had now, it is asked for again next time. */
+  async renew(directory: string): Promise<void> {
+    await renewIdentity(directory, (params) => this.#call("identity.renew", params)).catch(
+      () => {},
+    );
+  }
+
   /** Calls; where the connection is lost meanwhile, connects again and calls again. */
   async #call<K extends keyof Methods>(
     method: K,
@@ -104,7 +114,8 @@ class CoordinatorClient implements ClusterClient {
   drain = async (name: string, drained: boolean) =>
     void await this.#call("hosts.drain", { name, drained });
   remove = async (name: string) => void await this.#call("hosts.remove", { name });
-  revoke = async (name: string) => void await this.#call("hosts.revoke", { name });
+  revoke = async (role: "agent" | "operator", name: string) =>
+    void await this.#call("hosts.revoke", { role, name });
   status = async () => await this.#call("status", {});
   stop = async (run: string) => void await this.#call("runs.stop", { run });
   recordings = async () => (await this.#call("recordings.list", {})).recordings;

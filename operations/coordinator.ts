@@ -9,8 +9,14 @@ import { type Admissions, Coordinator } from "../lib/coordinator/coordinator.ts"
 import { CoordinatorStore } from "../lib/coordinator/store.ts";
 import { CertificateAuthority, initializeAuthority } from "../lib/identity/authority.ts";
 import { loadIdentity } from "../lib/identity/files.ts";
-import { answerJoin, createToken } from "../lib/identity/joining.ts";
+import {
+  answerJoin,
+  createToken,
+  needsRenewal,
+  renewCertificate,
+} from "../lib/identity/joining.ts";
 import { KvIdentityStore } from "../lib/identity/kv_store.ts";
+import { renewIdentity } from "../lib/identity/renewal.ts";
 import type { IdentityStore } from "../lib/identity/store.ts";
 import { Health } from "../lib/telemetry/health.ts";
 import { conceal, logLevelFrom, logOf, startLogs } from "../lib/telemetry/log.ts";
@@ -21,16 +27,24 @@ import config from "../deno.json" with { type: "json" };
 const SHOW_EVERY_MS = 1_000;
 
 const directories = (state: string) => ({ ca: `${state}/ca`, coordinator: `${state}/identity` });
+const databaseOf = (state: string) => `${state}/coordinator.sqlite3`;
 
 /** `clusterrr ca init`: the CA, the coordinator's identity, the first operator's. */
 export async function initAuthority(
   { state, operator, identity }: { state: string; operator: string; identity: string },
 ): Promise<AuthorityReport> {
   const { ca, coordinator } = directories(state);
-  const { authority } = await initializeAuthority(
-    { ca, coordinator, operator: identity },
-    operator,
-  );
+  const made = await initializeAuthority({ ca, coordinator, operator: identity }, operator);
+  const kv = await openStore(databaseOf(state));
+  try {
+    const identities = new KvIdentityStore(kv);
+    for (const { peer, notAfter } of [made.coordinator, made.operator]) {
+      await identities.addIssued({ ...peer, notAfter: notAfter.getTime() });
+    }
+  } finally {
+    kv.close();
+  }
+  const { authority } = made;
   return { fingerprint: authority.certificate.fingerprint, ca, coordinator, operator: identity };
 }
 
@@ -44,9 +58,15 @@ export async function runCoordinator(
   cleanup.defer(startLogs(logLevelFrom(options.logLevel), processTerminal()));
   const log = logOf("coordinator");
   const { ca: caDirectory, coordinator: identityDirectory } = directories(options.state);
-  const { identity, ca } = await loadIdentity(identityDirectory);
   const authority = await CertificateAuthority.load(caDirectory);
-  const kv = await openStore(`${options.state}/coordinator.sqlite3`);
+  const { ca, ...own } = await loadIdentity(identityDirectory);
+  const identity = needsRenewal(own.identity.notAfter)
+    ? await renewIdentity(identityDirectory, async ({ csr }) => {
+      const { certificatePem } = await authority.issue(csr, own.identity.peer);
+      return { certificate: certificatePem };
+    })
+    : own.identity;
+  const kv = await openStore(databaseOf(options.state));
   cleanup.defer(() => kv.close());
   const identities = new KvIdentityStore(kv);
   const coordinator = await Coordinator.open(
@@ -107,6 +127,10 @@ function admissionsOf(authority: CertificateAuthority, store: IdentityStore): Ad
     revoke: async (role, name) => {
       await store.revoke(role, name, "revoked by an operator", Date.now());
     },
+    renew: async (peer, csr) =>
+      (await renewCertificate(authority, store, peer, csr)).certificatePem,
+    isKnown: async (role, name) =>
+      (await store.issued()).some((each) => each.role === role && each.name === name),
     revoked: async () => (await store.revoked()).map(({ serial }) => serial),
     isRevoked: async (role, name) => {
       const issued = (await store.issued()).filter((each) =>

@@ -4,12 +4,8 @@ import { join } from "node:path";
 import { CertificateAuthority } from "../../lib/identity/authority.ts";
 import { loadIdentity } from "../../lib/identity/files.ts";
 import { decodeToken, encodeToken, randomSecret } from "../../lib/identity/join_token.ts";
-import {
-  answerJoin,
-  createToken,
-  IDENTITY_METHODS,
-  renewCertificate,
-} from "../../lib/identity/joining.ts";
+import { answerJoin, createToken, renewCertificate } from "../../lib/identity/joining.ts";
+import { IDENTITY_METHODS } from "../../lib/identity/identity_methods.ts";
 import { KvIdentityStore } from "../../lib/identity/kv_store.ts";
 import { renewIdentity } from "../../lib/identity/renewal.ts";
 import { startRpc } from "../../lib/protocol/rpc.ts";

@@ -51,7 +51,7 @@ export interface ClusterClient {
   invite(role: "agent" | "operator", name: string, validMs: number): Promise<string>;
   drain(name: string, drained: boolean): Promise<void>;
   remove(name: string): Promise<void>;
-  revoke(name: string): Promise<void>;
+  revoke(role: "agent" | "operator", name: string): Promise<void>;
   status(): Promise<ClusterStatus>;
   /** Ends a run in order. */
   stop(run: string): Promise<void>;

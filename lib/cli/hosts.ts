@@ -60,6 +60,25 @@ const invite = command(
   { brief: sentence("Make a token with which a host or an operator can join, once.") },
 );
 
+const revoke = command(
+  "revoke",
+  map(
+    object({
+      name: argument(label("name"), { description: sentence("Of a host, or of an operator.") }),
+      operator: withDefault(
+        flag("--operator", { description: sentence("It is an operator.") }),
+        false,
+      ),
+    }),
+    ({ name, operator }): Action => async (client) => {
+      await client.revoke(operator ? "operator" : "agent", name);
+      const what = operator ? "Operator" : "Host";
+      return { text: `${what} ${name} is revoked.\n`, json: { revoke: name } };
+    },
+  ),
+  { brief: sentence("Make its certificates worthless.") },
+);
+
 export const hosts = defineSubcommand({
   name: "hosts",
   brief: "List the hosts; invite, drain, remove or revoke one.",
@@ -96,12 +115,7 @@ export const hosts = defineSubcommand({
         (n) => `Host ${n} is removed.`,
         (c, n) => c.remove(n),
       ),
-      change(
-        "revoke",
-        "Make its certificate worthless.",
-        (n) => `Host ${n} is revoked.`,
-        (c, n) => c.revoke(n),
-      ),
+      revoke,
     )),
     cluster: clusterOptions,
     json: jsonFlag(),

@@ -7,6 +7,8 @@ import { path } from "@optique/run/valueparser";
 import type { Catalog, RescanReport } from "../catalog/catalog.ts";
 import type { CatalogEntry } from "../catalog/entry.ts";
 import { UsageError } from "../errors.ts";
+import type { RecordingEntry } from "../protocol/control.ts";
+import { clusterOptions, withCluster } from "./cluster_options.ts";
 import { formatBytes, formatTime } from "./quantities.ts";
 import { defineSubcommand, jsonFlag, sentence, withCatalog } from "./subcommand.ts";
 import { plural, renderTable } from "./table.ts";
@@ -21,9 +23,14 @@ export const ls = defineSubcommand({
   description: [
     "Lists the recordings in the catalog, the newest first. With --rescan it first looks for " +
     "recordings in and below each ROOT (default: the current directory), and forgets those whose " +
-    "directory is gone.",
+    "directory is gone. With --coordinator it lists those on the coordinator's hosts.",
   ],
-  examples: ["ls", "ls --tag ci --json", "ls --rescan /srv/recordings"],
+  examples: [
+    "ls",
+    "ls --tag ci --json",
+    "ls --rescan /srv/recordings",
+    "ls --coordinator 10.0.0.1:7400",
+  ],
   parser: object({
     rescan: withDefault(
       flag("--rescan", { description: sentence("Bring the catalog up to date with the disk.") }),
@@ -35,9 +42,23 @@ export const ls = defineSubcommand({
     tag: optional(option("--tag", label("tag"), {
       description: sentence("Only recordings with this tag."),
     })),
+    cluster: clusterOptions,
     json: jsonFlag("Print a JSON array."),
   }),
-  async run({ rescan, roots, tag, json }, { terminal, ...context }) {
+  async run({ rescan, roots, tag, cluster, json }, { terminal, ...context }) {
+    if (cluster.coordinator !== undefined) {
+      if (rescan || tag !== undefined) {
+        throw new UsageError("--rescan and --tag are for this host.");
+      }
+      const recordings = await withCluster(
+        { terminal, ...context },
+        cluster,
+        (client) => client.recordings(),
+      );
+      if (json) printJson(terminal, recordings);
+      else terminal.out(describeOnHosts(terminal, recordings));
+      return 0;
+    }
     if (roots.length > 0 && !rescan) {
       throw new UsageError(`"${roots[0]}": directories to search need --rescan`);
     }
@@ -52,6 +73,32 @@ export const ls = defineSubcommand({
     return 0;
   },
 });
+
+function describeOnHosts(terminal: Terminal, recordings: readonly RecordingEntry[]): string {
+  if (recordings.length === 0) {
+    return "The hosts have no recordings yet. Make one: clusterrr record SPEC --coordinator HOST:PORT\n";
+  }
+  const style = paint(terminal.outColor);
+  return renderTable(
+    [
+      { title: "ID" },
+      { title: "NAME" },
+      { title: "CREATED" },
+      { title: "VMS", align: "right" },
+      { title: "STATE" },
+      { title: "HOSTS" },
+    ],
+    recordings.map((each) => [
+      each.id.slice(0, ID_CHARACTERS),
+      each.name,
+      formatTime(each.createdAt),
+      String(each.placement.reduce((sum, { vms }) => sum + vms.length, 0)),
+      each.complete ? "complete" : "cut off",
+      each.placement.map(({ host }) => host).join(","),
+    ]),
+    style,
+  );
+}
 
 function explain(terminal: Terminal, report: RescanReport): void {
   for (const { path, reason } of report.unreadable) {

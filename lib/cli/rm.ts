@@ -7,7 +7,15 @@ import type { CatalogEntry } from "../catalog/entry.ts";
 import type { Catalog } from "../catalog/catalog.ts";
 import { ClusterrrError, UsageError } from "../errors.ts";
 import { formatBytes } from "./quantities.ts";
-import { defineSubcommand, sentence, withCatalog } from "./subcommand.ts";
+import { clusterOptions, type ClusterOptionValues, withCluster } from "./cluster_options.ts";
+import {
+  type Context,
+  defineSubcommand,
+  type ExitStatus,
+  sentence,
+  withCatalog,
+} from "./subcommand.ts";
+import type { Terminal } from "./terminal.ts";
 import { recordingReference } from "./values.ts";
 
 export const rm = defineSubcommand({
@@ -15,7 +23,8 @@ export const rm = defineSubcommand({
   brief: "Delete a recording.",
   description: [
     "Deletes a recording's directory and its entry in the catalog, after asking. Only a directory " +
-    "that holds a recording is ever deleted. With --keep-files the entry alone goes.",
+    "that holds a recording is ever deleted. With --keep-files the entry alone goes. With --coordinator the parts on " +
+    "all its hosts are deleted.",
   ],
   examples: ["rm before-the-fix", "rm trio.clusterrr --yes", "rm 3f9a --keep-files"],
   parser: object({
@@ -27,22 +36,18 @@ export const rm = defineSubcommand({
       false,
     ),
     yes: withDefault(flag("--yes", { description: sentence("Do not ask.") }), false),
+    cluster: clusterOptions,
   }),
-  run({ reference, keepFiles, yes }, context) {
+  run({ reference, keepFiles, yes, cluster }, context) {
+    if (cluster.coordinator !== undefined) {
+      if (keepFiles) throw new UsageError("--keep-files is for this host.");
+      return removeOnHosts(reference, yes, cluster, context);
+    }
     return withCatalog(context, async (catalog) => {
       const entry = await findOrAdd(catalog, reference);
-      if (!keepFiles && !yes) {
-        const answer = context.terminal.confirm(
-          `Delete ${entry.path} (${entry.name}, ${formatBytes(entry.storedBytes)})?`,
-        );
-        if (answer === undefined) {
-          throw new UsageError("rm asks before it deletes, and nobody can answer here: add --yes");
-        }
-        if (!answer) {
-          context.terminal.err("Nothing was deleted.\n");
-          return 1;
-        }
-      }
+      const size = formatBytes(entry.storedBytes);
+      const question = `Delete ${entry.path} (${entry.name}, ${size})?`;
+      if (!keepFiles && !yes && !confirmed(context.terminal, question)) return 1;
       await catalog.remove(entry, { files: !keepFiles });
       context.terminal.out(
         keepFiles ? `Forgot ${entry.name}; ${entry.path} stays.\n` : `Deleted ${entry.path}.\n`,
@@ -51,6 +56,31 @@ export const rm = defineSubcommand({
     });
   },
 });
+
+async function removeOnHosts(
+  reference: string,
+  yes: boolean,
+  cluster: ClusterOptionValues,
+  context: Context,
+): Promise<ExitStatus> {
+  const { terminal } = context;
+  return await withCluster(context, cluster, async (client): Promise<ExitStatus> => {
+    if (!yes && !confirmed(terminal, `Delete ${reference} on all its hosts?`)) return 1;
+    await client.removeRecording(reference);
+    terminal.out(`Deleted ${reference} on its hosts.\n`);
+    return 0;
+  });
+}
+
+/** @throws {UsageError} where nobody can answer */
+function confirmed(terminal: Terminal, question: string): boolean {
+  const answer = terminal.confirm(question);
+  if (answer === undefined) {
+    throw new UsageError("rm asks before it deletes, and nobody can answer here: add --yes");
+  }
+  if (!answer) terminal.err("Nothing was deleted.\n");
+  return answer;
+}
 
 /** A recording that the catalog does not know yet is added when it is named by its directory. */
 export async function findOrAdd(catalog: Catalog, reference: string): Promise<CatalogEntry> {

@@ -5,7 +5,7 @@
 import { placeUplink, placeVms } from "../cluster/placement.ts";
 import type { ClusterSpec } from "../cluster/spec.ts";
 import { ClusterrrError, ProtocolError } from "../errors.ts";
-import type { Channel, Role } from "../protocol/channel.ts";
+import type { Channel, PeerIdentity, Role } from "../protocol/channel.ts";
 import {
   AGENT_METHODS,
   AGENT_REPORTS,
@@ -30,6 +30,10 @@ export interface Admissions {
   invite(role: Exclude<Role, "coordinator">, name: string, validMs: number): Promise<string>;
   /** Makes every certificate of `name` worthless. */
   revoke(role: Exclude<Role, "coordinator">, name: string): Promise<void>;
+  /** A new certificate for who has proven the old one. @returns PEM */
+  renew(peer: PeerIdentity, csr: string): Promise<string>;
+  /** Whether `name` has ever had a certificate of this role. */
+  isKnown(role: Exclude<Role, "coordinator">, name: string): Promise<boolean>;
   /** The serials of certificates that are worth nothing, as far as they have not expired. */
   revoked(): Promise<string[]>;
   /** Whether `name` has had certificates, and none of them is worth anything now. */
@@ -183,6 +187,9 @@ export class Coordinator {
         void this.#reconcile(host, hello);
         return { heartbeatMs: this.#heartbeatMs, lostAfterMs: this.#lostAfterMs, revoked };
       },
+      "identity.renew": async ({ csr }, { peer }) => ({
+        certificate: await this.admissions.renew(peer, csr),
+      }),
       heartbeat: () => {
         this.#hosts.get(name)?.heard();
         return {};
@@ -206,6 +213,9 @@ export class Coordinator {
   }
 
   readonly #operator: Operator = {
+    "identity.renew": async ({ csr }, { peer }) => ({
+      certificate: await this.admissions.renew(peer, csr),
+    }),
     "hosts.list": async () => ({ hosts: await this.#hostStates() }),
     "hosts.invite": async ({ role, name, validMs }) => ({
       token: await this.admissions.invite(role, name, validMs),
@@ -227,15 +237,18 @@ export class Coordinator {
             `Stop it first, or drain the host and wait.`,
         );
       }
-      await this.#revoke(name);
+      await this.#revoke("agent", name);
       this.#stored.delete(name);
       this.#hosts.delete(name);
       await this.store.removeHost(name);
       return {};
     },
-    "hosts.revoke": async ({ name }) => {
-      this.#known(name);
-      await this.#revoke(name);
+    "hosts.revoke": async ({ role, name }) => {
+      if (role === "agent") this.#known(name);
+      else if (!await this.admissions.isKnown(role, name)) {
+        throw new ClusterrrError(`There is no operator ${name}.`);
+      }
+      await this.#revoke(role, name);
       return {};
     },
     status: async () => ({
@@ -352,10 +365,11 @@ export class Coordinator {
     );
   }
 
-  async #revoke(name: string): Promise<void> {
-    await this.admissions.revoke("agent", name);
-    this.#hosts.get(name)?.disconnect();
-    for (const channel of this.#channels) if (channel.peer.name === name) channel.close();
+  async #revoke(role: Exclude<Role, "coordinator">, name: string): Promise<void> {
+    await this.admissions.revoke(role, name);
+    for (const channel of this.#channels) {
+      if (channel.peer.role === role && channel.peer.name === name) channel.close();
+    }
     const serials = await this.admissions.revoked();
     for (const host of this.#hosts.values()) {
       if (host.connected) host.call("revoked", { serials }).catch(() => {}); // it asks at its next hello

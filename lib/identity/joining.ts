@@ -35,14 +35,6 @@ export const joinAnswer = z.union([
 export type JoinRequest = z.infer<typeof joinRequest>;
 export type JoinAnswer = z.infer<typeof joinAnswer>;
 
-/** The methods that a coordinator offers to agents and operators for their identity. */
-export const IDENTITY_METHODS = {
-  "identity.renew": {
-    params: z.strictObject({ csr: z.string().max(8 << 10) }),
-    result: z.strictObject({ certificate: z.string().max(16 << 10) }),
-  },
-};
-
 export interface TokenOptions {
   readonly role: StoredToken["role"];
   /** The only name that it is for; whoever joins chooses when there is none. */

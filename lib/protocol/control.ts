@@ -9,6 +9,7 @@
  * ```
  */
 import { z } from "zod";
+import { IDENTITY_METHODS } from "../identity/identity_methods.ts";
 import { EPOCH_MAX } from "../clocks/lamport.ts";
 import { clusterSpecSchema } from "../cluster/spec_schema.ts";
 import { sha256, vmSchema } from "../recording/manifest.ts";
@@ -227,6 +228,7 @@ export const AGENT_REPORTS = {
     }),
   },
   "heartbeat": { params: nothing, result: nothing },
+  ...IDENTITY_METHODS,
 } as const;
 
 // ---- coordinator, called by operators
@@ -291,6 +293,7 @@ export const runStatus = z.strictObject({
 });
 
 export const OPERATOR_METHODS = {
+  ...IDENTITY_METHODS,
   "hosts.list": { params: nothing, result: z.strictObject({ hosts: z.array(hostState) }) },
   "hosts.invite": {
     params: z.strictObject({
@@ -305,7 +308,10 @@ export const OPERATOR_METHODS = {
     result: nothing,
   },
   "hosts.remove": { params: z.strictObject({ name: hostName }), result: nothing },
-  "hosts.revoke": { params: z.strictObject({ name: hostName }), result: nothing },
+  "hosts.revoke": {
+    params: z.strictObject({ role: z.enum(["agent", "operator"]), name: hostName }),
+    result: nothing,
+  },
   "status": {
     params: nothing,
     result: z.strictObject({

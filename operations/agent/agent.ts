@@ -13,16 +13,19 @@ import { connectTls } from "../../host/tls/connector.ts";
 import { listenTls, type TlsListener } from "../../host/tls/listener.ts";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
 import { type Identity, loadIdentity } from "../../lib/identity/files.ts";
+import { needsRenewal } from "../../lib/identity/joining.ts";
+import { renewIdentity } from "../../lib/identity/renewal.ts";
 import type { CaCertificate } from "../../lib/identity/certificates.ts";
 import { type Channel, serverNameOf } from "../../lib/protocol/channel.ts";
 import {
   type Address,
   AGENT_METHODS,
+  type AGENT_REPORTS,
   CONTROL_VERSION,
   linkOpening,
 } from "../../lib/protocol/control.ts";
 import { JSON_KIND } from "../../lib/protocol/framing.ts";
-import type { Handlers } from "../../lib/protocol/rpc.ts";
+import type { Handlers, Rpc } from "../../lib/protocol/rpc.ts";
 import { logOf } from "../../lib/telemetry/log.ts";
 import { clean } from "../clean.ts";
 import { describeHost } from "../host.ts";
@@ -66,7 +69,7 @@ export class Agent {
 
   private constructor(
     private readonly options: AgentOptions,
-    private readonly identity: Identity,
+    private identity: Identity,
     private readonly ca: CaCertificate,
     readonly state: AgentState,
   ) {}
@@ -134,7 +137,10 @@ export class Agent {
         }),
       handlers: this.#handlers,
       hello: () => this.#hello(),
-      onHello: ({ revoked }) => this.#revoke(revoked),
+      onHello: ({ revoked }, rpc) => {
+        this.#revoke(revoked);
+        if (needsRenewal(this.identity.notAfter)) void this.#renew(rpc);
+      },
       lostAfterMs: this.options.lostAfterMs,
       onLost: () => void this.#endRecordings(),
       onState: ({ connected, reason }) => {
@@ -154,6 +160,23 @@ export class Agent {
       if (recording.phase === "concluded") continue;
       this.#log.warning("ending a recording: the coordinator is lost", { run: recording.plan.run });
       await recording.endAlone(why);
+    }
+  }
+
+  /** A connection made with the old certificate would be cut off when that expires: it is made anew. */
+  async #renew(rpc: Rpc<typeof AGENT_REPORTS>): Promise<void> {
+    try {
+      this.identity = await renewIdentity(
+        this.state.identity,
+        (params) => rpc.call("identity.renew", params),
+      );
+      this.#listener!.useIdentity(this.identity);
+      this.#log.info("renewed the certificate, until {until}", {
+        until: this.identity.notAfter.toISOString(),
+      });
+      rpc.close();
+    } catch (error) {
+      this.#log.warning("cannot renew the certificate: {reason}", { reason: messageOf(error) });
     }
   }
 

@@ -24,7 +24,7 @@ export interface CoordinatorLinkOptions {
   readonly handlers: Handlers<typeof AGENT_METHODS>;
   /** What is said at each connection. */
   hello(): HelloParams;
-  onHello(answer: HelloAnswer): void;
+  onHello(answer: HelloAnswer, rpc: Rpc<Reports>): void;
   /** Called once the coordinator has been away for `lostAfterMs`. */
   readonly lostAfterMs: number;
   onLost(): void;
@@ -51,7 +51,7 @@ export async function keepCoordinatorLink(
           const answer = await rpc.call("hello", options.hello());
           clearTimeout(away);
           away = undefined;
-          options.onHello(answer);
+          options.onHello(answer, rpc);
           options.onState({ connected: true });
           backoffMs = BACKOFF_MS_MIN;
           await beat(rpc, answer);
