@@ -11,7 +11,14 @@ export const clusterOperations: ClusterOperations = {
   },
   async join({ coordinator, token, name, identity }, signal) {
     const { joinCoordinator } = await import("../host/tls/join.ts");
-    await joinCoordinator({ address: coordinator, token, name, directory: identity, signal });
+    const joined = await joinCoordinator({
+      address: coordinator,
+      token,
+      name,
+      directory: identity,
+      signal,
+    });
+    return joined.identity.peer.role;
   },
   async runCoordinator(...args) {
     const { runCoordinator } = await import("./coordinator.ts");

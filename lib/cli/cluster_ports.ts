@@ -126,7 +126,7 @@ export interface ClusterOperations {
     readonly token: string;
     readonly name: string;
     readonly identity: string;
-  }, signal: AbortSignal): Promise<void>;
+  }, signal: AbortSignal): Promise<"agent" | "operator" | "coordinator">;
   /** Runs until the signal; `ready` hears where it listens. */
   runCoordinator(
     options: CoordinatorRunOptions,

@@ -2,20 +2,29 @@
 import { object } from "@optique/core/constructs";
 import { argument, option } from "@optique/core/primitives";
 import { string } from "@optique/core/valueparser";
+import { UsageError } from "../errors.ts";
 import { clusterAddress, clusterOptions } from "./cluster_options.ts";
 import { defineSubcommand, sentence } from "./subcommand.ts";
+import type { Terminal } from "./terminal.ts";
 import { label } from "./values.ts";
 
 export const join = defineSubcommand({
   name: "join",
-  brief: "Become an operator of a coordinator.",
+  brief: "Become an operator, or a host, of a coordinator.",
   description: [
-    "Makes a key here and gets a certificate for it, with a token of `clusterrr hosts invite NAME --operator`. " +
-    "Agents join by themselves: clusterrr agent --join TOKEN.",
+    "Makes a key here and gets a certificate for it, with a token of `clusterrr hosts invite`, which says whether it is " +
+    "for an operator or for a host. An agent can also join when it starts: clusterrr agent --join TOKEN.",
   ],
-  examples: ["join clrr1.… --name bob --coordinator 10.0.0.1:7400"],
+  examples: [
+    "join - --name bob --coordinator 10.0.0.1:7400",
+    "join - --name alpha --identity /var/lib/clusterrr/agent/identity",
+  ],
   parser: object({
-    token: argument(string({ metavar: "TOKEN" }), { description: sentence("The token.") }),
+    token: argument(string({ metavar: "TOKEN" }), {
+      description: sentence(
+        "The token; - reads it from standard input, where nobody else sees it.",
+      ),
+    }),
     name: option("--name", label("name"), {
       description: sentence("Your name, the one that was invited."),
     }),
@@ -23,8 +32,17 @@ export const join = defineSubcommand({
   }),
   async run({ token, name, cluster }, { operations, terminal, signal }) {
     const { coordinator, identity } = clusterAddress(cluster);
-    await operations.cluster.join({ coordinator, token, name, identity }, signal);
-    terminal.out(`You are operator ${name}; key and certificate are in ${identity}.\n`);
+    const read = token === "-" ? await firstLine(terminal) : token;
+    const role = await operations.cluster.join(
+      { coordinator, token: read, name, identity },
+      signal,
+    );
+    terminal.out(`Joined as ${role} ${name}; key and certificate are in ${identity}.\n`);
     return 0;
   },
 });
+
+async function firstLine(terminal: Terminal): Promise<string> {
+  for await (const line of terminal.lines()) return line.trim();
+  throw new UsageError("There is no token on standard input.");
+}
