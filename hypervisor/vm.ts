@@ -331,13 +331,13 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   }
 
   /**
-   * Saves the VM's state, which must stand inside a run of instructions.
+   * Saves the VM's state, which must stand inside a run of instructions; false where that cannot be done here.
    * @param file what to make
    * @param overlays where the copies of its disks go
    */
-  async save(file: string, overlays: readonly string[]): Promise<void> {
+  async save(file: string, overlays: readonly string[]): Promise<boolean> {
     const copies = this.run.overlays.map((from, i) => ({ from, to: overlays[i]! }));
-    await saveSnapshot(this.process.qmp, file, copies);
+    return await saveSnapshot(this.process.qmp, file, copies);
   }
 
   /** The Unix socket of its gdbstub, if it has one. */

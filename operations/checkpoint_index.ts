@@ -90,9 +90,14 @@ export class CheckpointIndex {
 
   /**
    * Saves where `world` stands, strictly inside a run of instructions in each VM.
+   * @returns undefined where a VM cannot be saved here, since a request to its disk is under way
    * @throws {ClusterrrError} where the disk does not take it; nothing is left of it then
    */
-  async save(world: ReplayWorld, epoch: number, time: bigint): Promise<IndexedCheckpoint> {
+  async save(
+    world: ReplayWorld,
+    epoch: number,
+    time: bigint,
+  ): Promise<IndexedCheckpoint | undefined> {
     const name = String(epoch).padStart(6, "0");
     const partial = `${this.#directory}/${PARTIAL}${name}`;
     try {
@@ -102,7 +107,10 @@ export class CheckpointIndex {
       for (const { vm, recorded, console, consoleBytesBefore, disks } of world.vms) {
         const state = await vm.state();
         const overlays = Array.from({ length: disks }, (_, i) => diskFile(partial, vm.name, i));
-        await vm.save(`${partial}/${vm.name}.qcow2`, overlays);
+        if (!await vm.save(`${partial}/${vm.name}.qcow2`, overlays)) {
+          await Deno.remove(partial, { recursive: true });
+          return undefined;
+        }
         const { receives, sends } = positions.get(vm.number)!;
         vms.push({
           number: recorded.number,

@@ -45,11 +45,15 @@ export async function addSnapshots(
   let taken = 0;
   const world = await ReplayWorld.open(recording, { ...options, phase: "indexing" });
   try {
-    for (let epoch = every; epoch <= last; epoch += every) {
+    for (let epoch = every; epoch <= last;) {
       const { time } = await world.runToTime(epochStart(epoch));
-      await snapshots.save(world, epoch, time);
+      if (await snapshots.save(world, epoch, time) === undefined) {
+        epoch++; // a disk is at work: at a checkpoint soon it is not
+        continue;
+      }
       taken++;
       await snapshots.shrink(bytesMax);
+      epoch = every * (Math.floor(epoch / every) + 1);
     }
     return taken;
   } finally {

@@ -33,13 +33,15 @@ const jobsShape = z.array(z.object({
  * Saves the state of a VM that stands.
  * @param file the qcow2 file to make
  * @param overlays the files of the VM's disks, and where their copies go
- * @throws {ClusterrrError} where it cannot be saved, as for want of space; no file is left then
+ * @returns false where QEMU cannot just now, since a disk request is under way that only a running VM ends
+ * @throws {ClusterrrError} where it cannot be saved, as for want of space
+ * Where it does not return true, no file is left.
  */
 export async function saveSnapshot(
   qmp: QmpClient,
   file: string,
   overlays: readonly { readonly from: string; readonly to: string }[],
-): Promise<void> {
+): Promise<boolean> {
   const disks = overlays.map((_, i) => diskNode(i));
   try {
     await run(["qemu-img", "create", "-q", "-f", "qcow2", file, "64K"]);
@@ -58,6 +60,7 @@ export async function saveSnapshot(
       if (disks.length > 0) {
         await runJob(qmp, "snapshot-delete", { tag: SNAPSHOT_TAG, devices: disks });
       }
+      return true;
     } finally {
       await qmp.execute("blockdev-del", { "node-name": NODE });
     }
@@ -65,6 +68,7 @@ export async function saveSnapshot(
     for (const path of [file, ...overlays.map(({ to }) => to)]) {
       await Deno.remove(path).catch(() => {});
     }
+    if (cause instanceof QmpError && /right now/.test(cause.message)) return false;
     if (!(cause instanceof ClusterrrError)) throw cause;
     throw new ClusterrrError(`Cannot save the state of a VM to ${file}: ${cause.message}`, {
       cause,
