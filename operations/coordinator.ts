@@ -69,6 +69,8 @@ export async function runCoordinator(
   const kv = await openStore(databaseOf(options.state));
   cleanup.defer(() => kv.close());
   const identities = new KvIdentityStore(kv);
+  const health = new Health("coordinator", config.version);
+  const metrics = createCoordinatorMetrics(config.version);
   const coordinator = await Coordinator.open(
     new CoordinatorStore(kv),
     admissionsOf(authority, identities),
@@ -76,12 +78,21 @@ export async function runCoordinator(
       version: config.version,
       ...(options.lostAfterMs === undefined ? {} : { lostAfterMs: options.lostAfterMs }),
       ...(options.tunnelPort === undefined ? {} : { tunnelPort: options.tunnelPort }),
+      observer: {
+        ticked: (run, _epoch, ms) => {
+          metrics.epochsTicked.add({ run });
+          metrics.tickDuration.observe({}, ms / 1000);
+        },
+        ended: (run, outcome) => {
+          log.info("a run has ended: {outcome}", { run, outcome });
+          metrics.runsEnded.add({ outcome });
+          metrics.removeRun(run);
+        },
+      },
     },
   );
   cleanup.defer(() => coordinator.close());
 
-  const health = new Health("coordinator", config.version);
-  const metrics = createCoordinatorMetrics(config.version);
   const listener = await listenTls({
     ...parseAddress(options.listen),
     identity,

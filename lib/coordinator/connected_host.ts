@@ -31,6 +31,7 @@ export class ConnectedHost {
   /** What its agent said when it connected last. */
   hello: Hello | undefined;
   lastSeen: Date | undefined;
+  #heardAt = 0;
   #rpc: AgentRpc | undefined;
   #awayTimer: ReturnType<typeof setTimeout> | undefined;
   #lost = true;
@@ -65,6 +66,7 @@ export class ConnectedHost {
   /** It is expected to connect: from now on it is away, and lost only later. */
   expect(): void {
     if (this.#rpc !== undefined) return;
+    this.#heardAt = performance.now();
     this.#lost = false;
     this.#wait();
   }
@@ -77,21 +79,27 @@ export class ConnectedHost {
 
   #wait(): void {
     clearTimeout(this.#awayTimer);
+    // Counted from its last word: a connection that says nothing is closed some time before.
+    const silentMs = Math.min(this.#silentMs, this.lostAfterMs);
     this.#awayTimer = setTimeout(() => {
       this.#lost = true;
       for (const listener of [...this.#onLost, ...this.#waiting]) listener();
-    }, this.lostAfterMs);
+    }, this.lostAfterMs - silentMs);
   }
 
   /** Its agent has said something. */
   heard(): void {
     this.lastSeen = new Date();
+    this.#heardAt = performance.now();
+  }
+
+  get #silentMs(): number {
+    return performance.now() - this.#heardAt;
   }
 
   /** Closes a connection on which nothing has been heard for too long. */
   checkAlive(): void {
-    const silentMs = Date.now() - (this.lastSeen?.getTime() ?? 0);
-    if (this.#rpc !== undefined && silentMs > this.lostAfterMs) this.#rpc.close();
+    if (this.#rpc !== undefined && this.#silentMs > this.lostAfterMs / 2) this.#rpc.close();
   }
 
   /** Ends the connection, if there is one: the host has been removed, or the coordinator ends. */

@@ -50,6 +50,15 @@ export interface CoordinatorOptions {
   readonly patienceMs?: number;
   /** The UDP port of the tunnels between hosts. */
   readonly tunnelPort?: number;
+  /** Hears what happens, for metrics. */
+  readonly observer?: CoordinatorObserver;
+}
+
+/** What a coordinator tells of its runs. */
+export interface CoordinatorObserver {
+  /** An epoch has begun on every host of a recording, and how long that took. */
+  ticked(run: string, epoch: number, ms: number): void;
+  ended(run: string, outcome: "completed" | "failed"): void;
 }
 
 const HEARTBEAT_MS = 1_000;
@@ -103,7 +112,7 @@ export class Coordinator {
     for (const { host } of stored.placement) this.#host(host).expect();
     this.#add(
       stored.kind === "record"
-        ? RecordingRun.takeOver(stored, this.store, this.#hosts)
+        ? RecordingRun.takeOver(stored, this.store, this.#hosts, this.#ticked(stored.run))
         : new ReplayRun(stored, this.store, this.#hosts, this.#patienceMs),
     );
   }
@@ -111,7 +120,15 @@ export class Coordinator {
   #add(run: Run): void {
     const { run: id } = run.stored;
     this.#runs.set(id, run);
-    void run.ended.then(() => this.#runs.delete(id));
+    void run.ended.then(() => {
+      this.#runs.delete(id);
+      const failed = run.stored.failure !== undefined;
+      this.options.observer?.ended(id, failed ? "failed" : "completed");
+    });
+  }
+
+  #ticked(run: string) {
+    return (epoch: number, ms: number) => this.options.observer?.ticked(run, epoch, ms);
   }
 
   #host(name: string): ConnectedHost {
@@ -284,7 +301,7 @@ export class Coordinator {
         ...(forMs === undefined ? {} : { forMs }),
       };
       await this.store.putRun(stored);
-      this.#add(RecordingRun.begin(stored, plan, this.store, this.#hosts));
+      this.#add(RecordingRun.begin(stored, plan, this.store, this.#hosts, this.#ticked(run)));
       return { run };
     },
     "runs.replay": async ({ recording: reference, checks, windowEpochs, placement: wanted }) => {

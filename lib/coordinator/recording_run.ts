@@ -28,6 +28,7 @@ export class RecordingRun {
     stored: StoredRecord,
     private readonly store: CoordinatorStore,
     hosts: ReadonlyMap<string, ConnectedHost>,
+    private readonly ticked: ((epoch: number, ms: number) => void) | undefined,
     work: (run: RecordingRun) => Promise<void>,
   ) {
     this.#stored = stored;
@@ -46,8 +47,9 @@ export class RecordingRun {
     plan: RecordPlan,
     store: CoordinatorStore,
     hosts: ReadonlyMap<string, ConnectedHost>,
+    ticked?: (epoch: number, ms: number) => void,
   ): RecordingRun {
-    return new RecordingRun(stored, store, hosts, (run) => run.#begin(plan));
+    return new RecordingRun(stored, store, hosts, ticked, (run) => run.#begin(plan));
   }
 
   /** Goes on with what another coordinator left. Hosts that are not back in time count as lost. */
@@ -55,8 +57,9 @@ export class RecordingRun {
     stored: StoredRecord,
     store: CoordinatorStore,
     hosts: ReadonlyMap<string, ConnectedHost>,
+    ticked?: (epoch: number, ms: number) => void,
   ): RecordingRun {
-    return new RecordingRun(stored, store, hosts, (run) => run.#takeOver());
+    return new RecordingRun(stored, store, hosts, ticked, (run) => run.#takeOver());
   }
 
   /** Ends it in order. */
@@ -99,6 +102,7 @@ export class RecordingRun {
       { durationMs: forMs, epochMs, ...(running && { running }) },
       this.#stop.signal,
       {
+        ...(this.ticked === undefined ? {} : { ticked: this.ticked }),
         phase: (phase, end) =>
           this.#write({
             phase,

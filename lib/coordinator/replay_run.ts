@@ -14,6 +14,8 @@ import type { CoordinatorStore, StoredReplay } from "./store.ts";
 const POLL_MS = 250;
 /** Logs are fetched from other hosts and read once. */
 const PREPARE_MS = 600_000;
+/** When one host stops since another one failed, that one says why within this time. */
+const CAUSE_MS = 5_000;
 
 /** One host's part. */
 class ReplayPart {
@@ -138,13 +140,17 @@ export class ReplayRun {
   }
 
   async #watch(): Promise<void> {
+    let failedAt = Infinity;
     for (;;) {
       await this.#all((part) => part.look());
-      const failed = this.#parts.find(({ status }) => status?.failure !== undefined);
-      if (failed !== undefined) {
-        throw new ClusterrrError(`Host ${failed.host.name}: ${failed.status!.failure}`);
-      }
       if (this.#parts.some(({ result }) => result?.divergence !== undefined)) return;
+      const failed = this.#parts.filter(({ status }) => status?.failure !== undefined);
+      if (failed.length > 0) failedAt = Math.min(failedAt, performance.now());
+      const cause = failed.find(({ status }) => !status!.failedElsewhere) ??
+        (performance.now() - failedAt > CAUSE_MS ? failed[0] : undefined);
+      if (cause !== undefined) {
+        throw new ClusterrrError(`Host ${cause.host.name}: ${cause.status!.failure}`);
+      }
       if (this.#parts.every(({ result }) => result !== undefined)) return;
       await sleepUnless(POLL_MS, this.#stop.signal);
     }

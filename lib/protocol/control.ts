@@ -173,6 +173,8 @@ export const replayStatus = z.strictObject({
   links: z.array(linkCounters),
   /** Why the replay cannot go on here. */
   failure: text.exactOptional(),
+  /** That is only since it failed on another host. */
+  failedElsewhere: z.boolean(),
   result: replayResult.exactOptional(),
 });
 

@@ -1,5 +1,6 @@
 /** Takes what an agent's runs have counted over into its metrics and its health; called once a second. */
 import { RUN_PHASES, type RunPhase } from "../../lib/telemetry/definitions.ts";
+import type { ReplayResult } from "../../lib/protocol/control.ts";
 import type { Health } from "../../lib/telemetry/health.ts";
 import type { AgentMetrics } from "../../lib/telemetry/metrics.ts";
 import { showLink, showRecording, showReplay } from "../../lib/telemetry/role_values.ts";
@@ -15,6 +16,7 @@ const PHASES: Readonly<Record<string, RunPhase>> = {
 export class AgentMetricsView {
   /** Runs that have been shown, until they have ended. */
   readonly #shown = new Set<string>();
+  readonly #diverged = new Set<string>();
 
   constructor(
     private readonly agent: Agent,
@@ -42,7 +44,8 @@ export class AgentMetricsView {
     for (const [run, replay] of agent.replays) {
       phases.push(replay.phase === "running" ? "replaying" : "preparing");
       there.add(run);
-      const { vms } = replay.status();
+      const { vms, result } = replay.status();
+      if (result !== undefined) this.#showResult(run, result);
       showReplay(metrics, run, { vms, epochs: replay.epochs() });
       for (const link of replay.links()) {
         showLink(metrics, run, link.peer, {
@@ -58,13 +61,26 @@ export class AgentMetricsView {
       }
     }
     for (const run of this.#shown) {
-      if (!there.has(run)) metrics.removeRun(run);
+      if (there.has(run)) continue;
+      metrics.removeRun(run);
+      this.#diverged.delete(run);
     }
     this.#shown.clear();
     for (const run of there) this.#shown.add(run);
     metrics.setRunPhases(phases);
     if (agent.connected) this.health.clear("coordinator");
     else this.health.raise("coordinator", "The coordinator cannot be reached.");
+  }
+
+  #showResult(run: string, { vms, divergence }: ReplayResult): void {
+    for (const { name, checks } of vms) {
+      const labels = { run, vm: name };
+      const failed = checks.filter((check) => !(check.icount && check.registers && check.ram));
+      this.metrics.checksCompared.set(labels, checks.length);
+      this.metrics.checksFailed.set(labels, failed.length);
+    }
+    if (divergence !== undefined && !this.#diverged.has(run)) this.metrics.divergences.add({});
+    if (divergence !== undefined) this.#diverged.add(run);
   }
 }
 

@@ -10,7 +10,7 @@
  */
 import { type LinkCounters, ReplayLinks } from "../../net/retransmit/replay_links.ts";
 import type { ProgressState } from "../../lib/cli/ports.ts";
-import { ClusterrrError, type Divergence, messageOf } from "../../lib/errors.ts";
+import { ClusterrrError, type Divergence, messageOf, PeerFailedError } from "../../lib/errors.ts";
 import type { Channel } from "../../lib/protocol/channel.ts";
 import type { ReplayPlan, ReplayResult, ReplayStatus } from "../../lib/protocol/control.ts";
 import { type OpenRecording, openRecording } from "../open_recording.ts";
@@ -36,6 +36,7 @@ export class AgentReplay {
   #recording: OpenRecording | undefined;
   #links: ReplayLinks | undefined;
   #failure: string | undefined;
+  #failedElsewhere = false;
   #result: ReplayResult | undefined;
 
   constructor(
@@ -109,6 +110,7 @@ export class AgentReplay {
       else links.done();
     } catch (error) {
       this.#failure = messageOf(error);
+      this.#failedElsewhere = error instanceof PeerFailedError;
       await links.fail(this.#failure);
     } finally {
       this.#phase = "ended";
@@ -145,6 +147,7 @@ export class AgentReplay {
       })),
       links: this.#links === undefined ? [] : countersOf(this.#links),
       ...(this.#failure === undefined ? {} : { failure: this.#failure }),
+      failedElsewhere: this.#failedElsewhere,
       ...(this.#result === undefined ? {} : { result: this.#result }),
     };
   }
