@@ -21,7 +21,7 @@ import type { IdentityStore } from "../lib/identity/store.ts";
 import { Health } from "../lib/telemetry/health.ts";
 import { conceal, logLevelFrom, logOf, startLogs } from "../lib/telemetry/log.ts";
 import { createCoordinatorMetrics } from "../lib/telemetry/metrics.ts";
-import { showCoordinator } from "./coordinator_metrics.ts";
+import { observeInto, showCoordinator } from "./coordinator_metrics.ts";
 import config from "../deno.json" with { type: "json" };
 
 const SHOW_EVERY_MS = 1_000;
@@ -69,19 +69,20 @@ export async function runCoordinator(
   const kv = await openStore(databaseOf(options.state));
   cleanup.defer(() => kv.close());
   const identities = new KvIdentityStore(kv);
+  const health = new Health("coordinator", config.version);
+  const metrics = createCoordinatorMetrics(config.version);
   const coordinator = await Coordinator.open(
     new CoordinatorStore(kv),
     admissionsOf(authority, identities),
     {
       version: config.version,
+      observer: observeInto(metrics),
       ...(options.lostAfterMs === undefined ? {} : { lostAfterMs: options.lostAfterMs }),
       ...(options.tunnelPort === undefined ? {} : { tunnelPort: options.tunnelPort }),
     },
   );
   cleanup.defer(() => coordinator.close());
 
-  const health = new Health("coordinator", config.version);
-  const metrics = createCoordinatorMetrics(config.version);
   const listener = await listenTls({
     ...parseAddress(options.listen),
     identity,

@@ -57,6 +57,8 @@ export interface RecordingObserver {
     phase: "arming" | "running" | "quiescing" | "sealing",
     end?: RecordingEnd,
   ): Promise<void> | void;
+  /** Every agent has begun an epoch; that took `ms`. */
+  ticked?(ms: number): void;
 }
 
 /**
@@ -97,7 +99,7 @@ export async function coordinateRecording(
         if (interrupt.aborted) onInterrupt();
       }),
       crash,
-      tickPeriodically(agents, epochMs, running, ticking.signal),
+      tickPeriodically(agents, epochMs, running, observer, ticking.signal),
     ]);
     ticking.abort();
     if (end.by !== "poweroff") {
@@ -130,6 +132,7 @@ async function tickPeriodically(
   agents: readonly RecordingAgentPort[],
   epochMs: number,
   running: RecordingSchedule["running"],
+  observer: RecordingObserver,
   signal: AbortSignal,
 ): Promise<never> {
   const startedAt = performance.now() - (running?.elapsedMs ?? 0);
@@ -137,7 +140,9 @@ async function tickPeriodically(
   for (let last = running?.epoch ?? 0; epochMs > 0 && last < EPOCH_MAX;) {
     if (!await sleepUnless((last + 1) * epochMs - elapsed(), signal)) break;
     const epoch = Math.min(Math.max(last + 1, Math.floor(elapsed() / epochMs)), EPOCH_MAX);
+    const from = performance.now();
     await Promise.all(agents.map((agent) => agent.tick(epoch)));
+    observer.ticked?.(performance.now() - from);
     last = epoch;
   }
   return await new Promise(() => {});
