@@ -59,6 +59,8 @@ export async function connectCluster(
 
 class CoordinatorClient implements ClusterClient {
   #rpc: OperatorRpc | undefined;
+  /** Ctrl-C ends a run on the hosts: from then on it does not end this client, which waits for that. */
+  #ending = false;
 
   constructor(
     private readonly address: string,
@@ -73,7 +75,7 @@ class CoordinatorClient implements ClusterClient {
       identity: this.identity,
       ca: this.ca,
       serverName: serverNameOf({ role: "coordinator", name: "coordinator" }),
-      signal: this.signal,
+      signal: this.#ending ? undefined : this.signal,
     });
     const rpc = startRpc(channel, { serves: {}, handlers: {}, calls: OPERATOR_METHODS });
     this.#rpc = rpc;
@@ -102,7 +104,8 @@ class CoordinatorClient implements ClusterClient {
         return await (this.#rpc!.call as any)(method, params);
       } catch (error) {
         const lost = !(error instanceof RemoteError) && this.#rpc === undefined;
-        if (!lost || this.signal.aborted || performance.now() > deadline) throw error;
+        const givenUp = this.signal.aborted && !this.#ending;
+        if (!lost || givenUp || performance.now() > deadline) throw error;
         await sleep(POLL_MS);
       }
     }
@@ -163,7 +166,7 @@ class CoordinatorClient implements ClusterClient {
     signal: AbortSignal,
   ): Promise<void> {
     if (images.length === 0) return;
-    const rpc = await this.openFiles(host, address);
+    const rpc = await this.openFiles(host, address, signal);
     try {
       const wanted = images.map(({ path, sha256 }) => ({ path, sha256 }));
       const { sha256s } = await rpc.call("images.missing", { images: wanted });
@@ -179,26 +182,26 @@ class CoordinatorClient implements ClusterClient {
   }
 
   /** Opens the file service of a host. */
-  async openFiles(host: string, address: Address): Promise<FileRpc> {
-    return await openFiles(await this.#connectHost(host, address));
+  async openFiles(host: string, address: Address, signal: AbortSignal): Promise<FileRpc> {
+    return await openFiles(await this.#connectHost(host, address, signal));
   }
 
-  async #connectHost(host: string, address: Address): Promise<Channel> {
+  async #connectHost(host: string, address: Address, signal: AbortSignal): Promise<Channel> {
     return await connectTls({
       address: `${address.host}:${address.port}`,
       identity: this.identity,
       ca: this.ca,
       serverName: serverNameOf({ role: "agent", name: host }),
-      signal: this.signal,
+      signal,
     });
   }
 
   /** Shows a run until it has ended; `signal` ends it. */
   async #follow(run: string, progress: Progress, signal: AbortSignal): Promise<RunStatus> {
-    let stopped = false;
     for (;;) {
-      if (signal.aborted && !stopped) {
-        stopped = true;
+      if (signal.aborted) {
+        this.#ending = true;
+        // Each time: a coordinator that was killed meanwhile may not have written it down.
         await this.#call("runs.stop", { run });
       }
       const status = await this.#call("runs.status", { run });
@@ -284,7 +287,7 @@ class CoordinatorClient implements ClusterClient {
   ): Promise<CollectReport> {
     const located = await this.#call("recordings.locate", { recording: reference });
     return await collectRecording(located, directory, partial, {
-      openFiles: (host, address) => this.openFiles(host, address),
+      openFiles: (host, address) => this.openFiles(host, address, signal),
       progress,
       signal,
     });

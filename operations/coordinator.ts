@@ -21,7 +21,7 @@ import type { IdentityStore } from "../lib/identity/store.ts";
 import { Health } from "../lib/telemetry/health.ts";
 import { conceal, logLevelFrom, logOf, startLogs } from "../lib/telemetry/log.ts";
 import { createCoordinatorMetrics } from "../lib/telemetry/metrics.ts";
-import { showCoordinator } from "./coordinator_metrics.ts";
+import { observeInto, showCoordinator } from "./coordinator_metrics.ts";
 import config from "../deno.json" with { type: "json" };
 
 const SHOW_EVERY_MS = 1_000;
@@ -76,19 +76,9 @@ export async function runCoordinator(
     admissionsOf(authority, identities),
     {
       version: config.version,
+      observer: observeInto(metrics),
       ...(options.lostAfterMs === undefined ? {} : { lostAfterMs: options.lostAfterMs }),
       ...(options.tunnelPort === undefined ? {} : { tunnelPort: options.tunnelPort }),
-      observer: {
-        ticked: (run, _epoch, ms) => {
-          metrics.epochsTicked.add({ run });
-          metrics.tickDuration.observe({}, ms / 1000);
-        },
-        ended: (run, outcome) => {
-          log.info("a run has ended: {outcome}", { run, outcome });
-          metrics.runsEnded.add({ outcome });
-          metrics.removeRun(run);
-        },
-      },
     },
   );
   cleanup.defer(() => coordinator.close());

@@ -1,9 +1,26 @@
-/** Takes what the coordinator knows over into its metrics and its health; called once a second. */
+/** Takes what the coordinator knows over into its metrics and its health. */
 import type { Coordinator } from "../lib/coordinator/coordinator.ts";
+import type { RunObserver } from "../lib/coordinator/run_observer.ts";
 import { RUN_PHASES, type RunPhase } from "../lib/telemetry/definitions.ts";
 import type { Health } from "../lib/telemetry/health.ts";
 import type { CoordinatorMetrics } from "../lib/telemetry/metrics.ts";
 
+/** Counts what happens when it happens. */
+export function observeInto(metrics: CoordinatorMetrics): RunObserver {
+  return {
+    ticked(run, ms) {
+      metrics.epochsTicked.add({ run });
+      metrics.tickDuration.observe({}, ms / 1000);
+    },
+    ended(run, outcome) {
+      metrics.removeRun(run);
+      metrics.runsEnded.add({ outcome });
+    },
+    removed: (host) => metrics.removeHost(host),
+  };
+}
+
+/** Shows what there is now; called once a second. */
 export function showCoordinator(
   metrics: CoordinatorMetrics,
   health: Health,

@@ -22,6 +22,7 @@ import { ConnectedHost, type Hello } from "./connected_host.ts";
 import { concludeLate } from "./late_host.ts";
 import { RecordingRun } from "./recording_run.ts";
 import { ReplayRun } from "./replay_run.ts";
+import { NO_OBSERVER, type RunObserver, type RunOutcome } from "./run_observer.ts";
 import type { CoordinatorStore, StoredHost, StoredRun } from "./store.ts";
 
 /** Who may connect; `lib/identity` implements it. */
@@ -50,15 +51,8 @@ export interface CoordinatorOptions {
   readonly patienceMs?: number;
   /** The UDP port of the tunnels between hosts. */
   readonly tunnelPort?: number;
-  /** Hears what happens, for metrics. */
-  readonly observer?: CoordinatorObserver;
-}
-
-/** What a coordinator tells of its runs. */
-export interface CoordinatorObserver {
-  /** An epoch has begun on every host of a recording, and how long that took. */
-  ticked(run: string, epoch: number, ms: number): void;
-  ended(run: string, outcome: "completed" | "failed"): void;
+  /** Hears of runs and hosts. */
+  readonly observer?: RunObserver;
 }
 
 const HEARTBEAT_MS = 1_000;
@@ -79,6 +73,7 @@ export class Coordinator {
   readonly #heartbeatMs: number;
   readonly #lostAfterMs: number;
   readonly #patienceMs: number;
+  readonly #observer: RunObserver;
   readonly #watch: ReturnType<typeof setInterval>;
 
   private constructor(
@@ -89,6 +84,7 @@ export class Coordinator {
     this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS;
     this.#lostAfterMs = options.lostAfterMs ?? LOST_AFTER_MS;
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
+    this.#observer = options.observer ?? NO_OBSERVER;
     this.#watch = setInterval(() => {
       for (const host of this.#hosts.values()) host.checkAlive();
     }, this.#heartbeatMs);
@@ -112,7 +108,7 @@ export class Coordinator {
     for (const { host } of stored.placement) this.#host(host).expect();
     this.#add(
       stored.kind === "record"
-        ? RecordingRun.takeOver(stored, this.store, this.#hosts, this.#ticked(stored.run))
+        ? RecordingRun.takeOver(stored, this.store, this.#hosts, this.#observer)
         : new ReplayRun(stored, this.store, this.#hosts, this.#patienceMs),
     );
   }
@@ -122,13 +118,8 @@ export class Coordinator {
     this.#runs.set(id, run);
     void run.ended.then(() => {
       this.#runs.delete(id);
-      const failed = run.stored.failure !== undefined;
-      this.options.observer?.ended(id, failed ? "failed" : "completed");
+      if (run.stored.ended) this.#observer.ended(id, outcomeOf(run.stored));
     });
-  }
-
-  #ticked(run: string) {
-    return (epoch: number, ms: number) => this.options.observer?.ticked(run, epoch, ms);
   }
 
   #host(name: string): ConnectedHost {
@@ -258,6 +249,7 @@ export class Coordinator {
       this.#stored.delete(name);
       this.#hosts.delete(name);
       await this.store.removeHost(name);
+      this.#observer.removed(name);
       return {};
     },
     "hosts.revoke": async ({ role, name }) => {
@@ -301,7 +293,7 @@ export class Coordinator {
         ...(forMs === undefined ? {} : { forMs }),
       };
       await this.store.putRun(stored);
-      this.#add(RecordingRun.begin(stored, plan, this.store, this.#hosts, this.#ticked(run)));
+      this.#add(RecordingRun.begin(stored, plan, this.store, this.#hosts, this.#observer));
       return { run };
     },
     "runs.replay": async ({ recording: reference, checks, windowEpochs, placement: wanted }) => {
@@ -517,6 +509,12 @@ function grouped(places: ReadonlyMap<VmNumber, string>): PlacedVms[] {
   for (const [vm, host] of places) hosts.set(host, [...hosts.get(host) ?? [], vm]);
   return [...hosts].map(([host, vms]) => ({ host, vms: vms.sort((a, b) => a - b) }))
     .sort((a, b) => a.host < b.host ? -1 : 1);
+}
+
+function outcomeOf(stored: StoredRun): RunOutcome {
+  if (stored.failure === undefined) return "completed";
+  const begun = stored.kind === "record" ? stored.runningSince : stored.results;
+  return begun === undefined ? "aborted" : "failed";
 }
 
 function newRunId(): string {

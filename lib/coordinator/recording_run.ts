@@ -14,6 +14,7 @@ import type { RecordedPart, RecordingEntry, RecordPlan, RunStatus } from "../pro
 import { coordinateRecording, type RecordingEnd } from "../roles/recording_coordinator.ts";
 import type { ConnectedHost } from "./connected_host.ts";
 import { RemoteRecording } from "./remote_recording.ts";
+import type { RunObserver } from "./run_observer.ts";
 import type { CoordinatorStore, StoredRecord } from "./store.ts";
 
 /** A recording that goes on. */
@@ -28,7 +29,7 @@ export class RecordingRun {
     stored: StoredRecord,
     private readonly store: CoordinatorStore,
     hosts: ReadonlyMap<string, ConnectedHost>,
-    private readonly ticked: ((epoch: number, ms: number) => void) | undefined,
+    private readonly observer: RunObserver,
     work: (run: RecordingRun) => Promise<void>,
   ) {
     this.#stored = stored;
@@ -47,9 +48,9 @@ export class RecordingRun {
     plan: RecordPlan,
     store: CoordinatorStore,
     hosts: ReadonlyMap<string, ConnectedHost>,
-    ticked?: (epoch: number, ms: number) => void,
+    observer: RunObserver,
   ): RecordingRun {
-    return new RecordingRun(stored, store, hosts, ticked, (run) => run.#begin(plan));
+    return new RecordingRun(stored, store, hosts, observer, (run) => run.#begin(plan));
   }
 
   /** Goes on with what another coordinator left. Hosts that are not back in time count as lost. */
@@ -57,9 +58,9 @@ export class RecordingRun {
     stored: StoredRecord,
     store: CoordinatorStore,
     hosts: ReadonlyMap<string, ConnectedHost>,
-    ticked?: (epoch: number, ms: number) => void,
+    observer: RunObserver,
   ): RecordingRun {
-    return new RecordingRun(stored, store, hosts, ticked, (run) => run.#takeOver());
+    return new RecordingRun(stored, store, hosts, observer, (run) => run.#takeOver());
   }
 
   /** Ends it in order. */
@@ -102,13 +103,13 @@ export class RecordingRun {
       { durationMs: forMs, epochMs, ...(running && { running }) },
       this.#stop.signal,
       {
-        ...(this.ticked === undefined ? {} : { ticked: this.ticked }),
         phase: (phase, end) =>
           this.#write({
             phase,
             ...(phase === "running" ? { runningSince: new Date().toISOString() } : {}),
             ...(end === undefined ? {} : { end: endToStore(end) }),
           }),
+        ticked: (ms) => this.observer.ticked(this.#stored.run, ms),
       },
     );
   }

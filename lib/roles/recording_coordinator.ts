@@ -57,8 +57,8 @@ export interface RecordingObserver {
     phase: "arming" | "running" | "quiescing" | "sealing",
     end?: RecordingEnd,
   ): Promise<void> | void;
-  /** An epoch has begun on every host, and how long that took. */
-  ticked?(epoch: number, ms: number): void;
+  /** Every agent has begun an epoch; that took `ms`. */
+  ticked?(ms: number): void;
 }
 
 /**
@@ -140,9 +140,9 @@ async function tickPeriodically(
   for (let last = running?.epoch ?? 0; epochMs > 0 && last < EPOCH_MAX;) {
     if (!await sleepUnless((last + 1) * epochMs - elapsed(), signal)) break;
     const epoch = Math.min(Math.max(last + 1, Math.floor(elapsed() / epochMs)), EPOCH_MAX);
-    const begun = performance.now();
+    const from = performance.now();
     await Promise.all(agents.map((agent) => agent.tick(epoch)));
-    observer.ticked?.(epoch, performance.now() - begun);
+    observer.ticked?.(performance.now() - from);
     last = epoch;
   }
   return await new Promise(() => {});
