@@ -34,8 +34,11 @@ export class Commands {
   }
 
   /** Replays once; a difference is a result, not an error. */
-  async replay(recording: string): Promise<Timed<ReplayReport>> {
-    return await this.#run<ReplayReport>(["replay", recording], [0, 1]);
+  async replay(
+    recording: string,
+    options: readonly string[] = [],
+  ): Promise<Timed<ReplayReport>> {
+    return await this.#run<ReplayReport>(["replay", recording, ...options], [0, 1]);
   }
 
   /** Replays `runs` times and compares everything. */
