@@ -21,6 +21,7 @@ export class RemoteRecording implements RecordingAgentPort {
   readonly #closed = new AbortController();
   readonly #stopListening: () => void;
   #isLost = false;
+  #heardAt = -Infinity;
 
   constructor(readonly host: ConnectedHost, private readonly run_: string) {
     this.finished = this.#finish.promise;
@@ -45,11 +46,12 @@ export class RemoteRecording implements RecordingAgentPort {
     await this.host.call("record.run", { run: this.run_ });
   }
 
-  /** Asks for the host's state from now on. */
+  /** Asks for the host's state from now on, wherever no tick has just brought it. */
   watch(): void {
     void (async () => {
       while (await sleepUnless(POLL_MS, this.#closed.signal)) {
         if (this.#isLost) return;
+        if (performance.now() - this.#heardAt < POLL_MS) continue;
         await this.look().catch(() => {}); // a host that is lost is heard of by other means
       }
     })();
@@ -105,6 +107,7 @@ export class RemoteRecording implements RecordingAgentPort {
 
   #hear(status: RecordStatus): void {
     this.status = status;
+    this.#heardAt = performance.now();
     const { finished, failure, crash } = status;
     if (failure !== undefined) {
       this.#finish.reject(

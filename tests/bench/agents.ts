@@ -42,7 +42,8 @@ export async function measureAgents(
       `  ${String(count).padStart(5)} agents: joined in ${
         result.joinS.toFixed(1)
       } s, registered in ` +
-        `${result.registerS.toFixed(2)} s, start ${result.startS.toFixed(2)} s`,
+        `${result.registerS.toFixed(2)} s (${result.registerRetries} retries), start ` +
+        `${result.startS.toFixed(2)} s`,
     );
   }
   return runs;

@@ -41,6 +41,7 @@ function run(agents: number, changed: Partial<AgentsRun> = {}): AgentsRun {
     joinCpuMs: 10 * agents,
     registerS: 1,
     registerCpuMs: 5 * agents,
+    registerRetries: 0,
     idleS: 10,
     idleCpuMs: agents,
     rssBytesBefore: 100e6,

@@ -43,6 +43,8 @@ export interface AgentsRun {
   /** From the first connection to the answer to the last hello. */
   readonly registerS: number;
   readonly registerCpuMs: number;
+  /** Connections that took too long, as all come at once, and were tried again. */
+  readonly registerRetries: number;
   readonly idleS: number;
   readonly idleCpuMs: number;
   /** Before any agent, and with all of them connected. */
@@ -241,6 +243,7 @@ class Bench {
   async run(count: number): Promise<AgentsRun> {
     const joined = await this.#measure(() => this.#join(count));
     const registered = await this.#measure(() => this.#register());
+    const retries = this.#lost.splice(0).length;
     await sleep(2_000); // what the handshakes left is collected
     const idle = await this.#measure(() => sleep(IDLE_MS));
     const { rssBytes } = usageOf(this.pid);
@@ -262,6 +265,7 @@ class Bench {
       joinCpuMs: joined.cpuMs,
       registerS: registered.seconds,
       registerCpuMs: registered.cpuMs,
+      registerRetries: retries,
       idleS: idle.seconds,
       idleCpuMs: idle.cpuMs,
       rssBytesBefore: this.#before.rssBytes,
