@@ -133,12 +133,11 @@ function admissionsOf(authority: CertificateAuthority, store: IdentityStore): Ad
     isKnown: async (role, name) =>
       (await store.issued()).some((each) => each.role === role && each.name === name),
     revoked: async () => (await store.revoked()).map(({ serial }) => serial),
-    isRevoked: async (role, name) => {
-      const issued = (await store.issued()).filter((each) =>
-        each.role === role && each.name === name
-      );
+    revokedNames: async (role) => {
+      const issued = (await store.issued()).filter((each) => each.role === role);
       const revoked = new Set((await store.revoked()).map(({ serial }) => serial));
-      return issued.length > 0 && issued.every(({ serial }) => revoked.has(serial));
+      const valid = issued.filter(({ serial }) => !revoked.has(serial)).map(({ name }) => name);
+      return new Set(issued.map(({ name }) => name)).difference(new Set(valid));
     },
   };
 }

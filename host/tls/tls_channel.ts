@@ -28,6 +28,8 @@ export class TlsChannel implements Channel {
   readonly #below: RelayedSocket;
   readonly #inbox: Inbox;
   readonly #decoder = new MessageDecoder();
+  /** What is sent in one turn is one write: each has its price in TLS and in the kernel. */
+  #unwritten: { readonly bytes: Uint8Array; readonly done: (error?: Error | null) => void }[] = [];
   /** Sends that the operating system has not taken yet. */
   readonly #sending = new Set<(error: Error) => void>();
   #closing = false;
@@ -69,11 +71,22 @@ export class TlsChannel implements Channel {
     if (this.#closing || this.#ended) throw this.#closedError();
     await new Promise<void>((resolve, reject) => {
       this.#sending.add(reject);
-      this.#tls.write(bytes, (error?: Error | null) => {
+      const done = (error?: Error | null) => {
         this.#sending.delete(reject);
         if (error) reject(this.#closedError(error));
         else resolve();
-      });
+      };
+      this.#unwritten.push({ bytes, done });
+      if (this.#unwritten.length === 1) queueMicrotask(() => this.#write());
+    });
+  }
+
+  #write(): void {
+    const batch = this.#unwritten;
+    if (this.#ended || batch.length === 0) return;
+    this.#unwritten = [];
+    this.#tls.write(joined(batch.map(({ bytes }) => bytes)), (error?: Error | null) => {
+      for (const { done } of batch) done(error);
     });
   }
 
@@ -87,6 +100,7 @@ export class TlsChannel implements Channel {
     this.#inbox.discard();
     this.#below.socket.resume();
     this.#endWithin(LINGER_MS);
+    this.#write();
     this.#tls.end();
   }
 
@@ -141,4 +155,15 @@ export class TlsChannel implements Channel {
       cause ? { cause } : undefined,
     );
   }
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0]!;
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }

@@ -37,8 +37,8 @@ export interface Admissions {
   isKnown(role: Exclude<Role, "coordinator">, name: string): Promise<boolean>;
   /** The serials of certificates that are worth nothing, as far as they have not expired. */
   revoked(): Promise<string[]>;
-  /** Whether `name` has had certificates, and none of them is worth anything now. */
-  isRevoked(role: Exclude<Role, "coordinator">, name: string): Promise<boolean>;
+  /** The names that have had certificates of which none is worth anything now. */
+  revokedNames(role: Exclude<Role, "coordinator">): Promise<ReadonlySet<string>>;
 }
 
 export interface CoordinatorOptions {
@@ -386,29 +386,37 @@ export class Coordinator {
   }
 
   async #hostStates(): Promise<HostState[]> {
-    const states = [...this.#stored.values()].map(async (stored): Promise<HostState> => {
+    const revoked = await this.admissions.revokedNames("agent");
+    const vms = this.#vmsOnHosts();
+    const states = [...this.#stored.values()].map((stored): HostState => {
       const host = this.#hosts.get(stored.name);
       const hello = host?.hello;
       return {
         name: stored.name,
         connected: host?.connected ?? false,
         drained: stored.drained,
-        revoked: await this.admissions.isRevoked("agent", stored.name),
+        revoked: revoked.has(stored.name),
         addedAt: stored.addedAt,
         lastSeen: host?.lastSeen?.toISOString() ?? null,
         link: stored.link,
         toolVersion: hello?.toolVersion ?? null,
         host: hello?.host ?? null,
         qemu: hello?.qemu ?? null,
-        vms: this.#vmsOn(stored.name),
+        vms: vms.get(stored.name) ?? 0,
       };
     });
-    return (await Promise.all(states)).sort((a, b) => a.name < b.name ? -1 : 1);
+    return states.sort((a, b) => a.name < b.name ? -1 : 1);
   }
 
-  #vmsOn(name: string): number {
-    return [...this.#runs.values()].flatMap(({ stored }) => stored.placement)
-      .filter(({ host }) => host === name).reduce((sum, { vms }) => sum + vms.length, 0);
+  /** How many VMs run on each host. */
+  #vmsOnHosts(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const { stored } of this.#runs.values()) {
+      for (const { host, vms } of stored.placement) {
+        counts.set(host, (counts.get(host) ?? 0) + vms.length);
+      }
+    }
+    return counts;
   }
 
   #statusOf(stored: StoredRun, run: Run | undefined): RunStatus {

@@ -23,6 +23,7 @@ export class RemoteRecording implements RecordingAgentPort {
   /** The agent that prepared it: one that is started anew has nothing of it any more. */
   #instance: string | undefined;
   #isLost = false;
+  #heardAt = -Infinity;
 
   constructor(readonly host: ConnectedHost, private readonly run_: string) {
     this.finished = this.#finish.promise;
@@ -55,11 +56,12 @@ export class RemoteRecording implements RecordingAgentPort {
     await this.host.call("record.run", { run: this.run_ });
   }
 
-  /** Asks for the host's state from now on. */
+  /** Asks for the host's state from now on, wherever no tick has just brought it. */
   watch(): void {
     void (async () => {
       while (await sleepUnless(POLL_MS, this.#closed.signal)) {
         if (this.#isLost) return;
+        if (performance.now() - this.#heardAt < POLL_MS) continue;
         await this.look().catch(() => {}); // a host that is lost is heard of by other means
       }
     })();
@@ -118,6 +120,7 @@ export class RemoteRecording implements RecordingAgentPort {
 
   #hear(status: RecordStatus): void {
     this.status = status;
+    this.#heardAt = performance.now();
     const { finished, failure, crash } = status;
     if (failure !== undefined) {
       this.#finish.reject(

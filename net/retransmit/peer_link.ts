@@ -29,6 +29,12 @@ import type { LinkReceiver } from "./link_receiver.ts";
 import type { LinkSender } from "./link_sender.ts";
 import { WantedFrames } from "./wanted_frames.ts";
 
+/**
+ * A frame is acknowledged with the next one that goes the other way, or after this: two VMs that wait for
+ * each other wait for the frames, and the acknowledgement must not go before them.
+ */
+const ACKNOWLEDGE_AFTER_MS = 2;
+
 /** The host at the other end. */
 export interface LinkPeer {
   readonly name: string;
@@ -62,6 +68,7 @@ export class PeerLink {
   #incarnation: number | undefined;
   readonly #progressDue = new Set<VmNumber>();
   #stateDue = false;
+  #acknowledgeAt = Infinity;
   #pongDue: number | undefined;
   #pingAt = Infinity;
   #pings = 0;
@@ -144,6 +151,7 @@ export class PeerLink {
   #repeat(): void {
     for (const vm of this.self.vms.keys()) this.#progressDue.add(vm);
     this.#stateDue = true;
+    this.#acknowledgeAt = -Infinity;
     this.receiver.repeat();
   }
 
@@ -187,19 +195,24 @@ export class PeerLink {
       this.#stateDue = false;
       return { type: "state", state: this.self.state, text: this.self.text };
     }
-    const acknowledgement = this.receiver.nextAcknowledgement();
-    if (acknowledgement !== undefined) return { type: "acknowledge", ...acknowledgement };
+    if (now >= this.#acknowledgeAt) {
+      const acknowledgement = this.receiver.nextAcknowledgement();
+      if (acknowledgement !== undefined) return { type: "acknowledge", ...acknowledgement };
+      this.#acknowledgeAt = Infinity;
+    }
     for (const vm of this.#progressDue) {
       this.#progressDue.delete(vm);
       return { type: "progress", vm, ...this.window.progress(vm) };
     }
     const frame = this.sender.next(now);
-    return frame && { type: "frame", ...frame };
+    if (frame === undefined) return undefined;
+    if (this.receiver.acknowledgementDue) this.#acknowledgeAt = now; // it goes with the frame
+    return { type: "frame", ...frame };
   }
 
   /** When {@link next} may have something though nothing happens. */
   get dueAt(): number {
-    return Math.min(this.#pingAt, this.sender.dueAt);
+    return Math.min(this.#pingAt, this.#acknowledgeAt, this.sender.dueAt);
   }
 
   /**
@@ -211,6 +224,7 @@ export class PeerLink {
     switch (message.type) {
       case "frame":
         if (this.receiver.take(message)) this.#heard = true;
+        this.#acknowledgeAt = Math.min(this.#acknowledgeAt, now + ACKNOWLEDGE_AFTER_MS);
         return;
       case "acknowledge":
         return this.sender.acknowledge(message.vm, message.count, now, this.#roundTripMs);

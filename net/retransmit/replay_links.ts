@@ -76,6 +76,9 @@ export const LINK_LIMITS: LinkLimits = {
   peerLostMs: 300_000,
 };
 
+/** What is due is handed to the channel at once, up to about this: it may make one write of it. */
+const TOGETHER_BYTES_MAX = 64 << 10;
+
 /** What links are made of. */
 export interface LinksOptions {
   /** One attempt to replay; the same on all hosts, and after an agent of it began anew. */
@@ -515,13 +518,16 @@ export class ReplayLinks {
 
   async #write(line: Line, channel: Channel): Promise<void> {
     while (line.channel === channel) {
-      const message = line.link.next(this.#time.now());
-      if (message === undefined) {
-        await this.#waitForWork(line);
-        continue;
+      const sent: Promise<void>[] = [];
+      for (let bytes = 0; bytes < TOGETHER_BYTES_MAX;) {
+        const message = line.link.next(this.#time.now());
+        if (message === undefined) break;
+        const { kind, body } = encodeLinkMessage(message);
+        bytes += body.length;
+        sent.push(channel.send(kind, body));
       }
-      const { kind, body } = encodeLinkMessage(message);
-      await channel.send(kind, body);
+      if (sent.length === 0) await this.#waitForWork(line);
+      else await Promise.all(sent);
     }
   }
 

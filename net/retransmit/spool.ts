@@ -1,7 +1,8 @@
 /**
  * The spool: every frame that came over one link in one replay, in a file that is only appended to. A
  * frame is in it before it is acknowledged, so that an agent that was killed and begins its replay anew
- * has what its peers have freed. Frames are read from here when they are needed, none is kept in memory.
+ * has what its peers have freed. Frames are read from here when they are needed; of those that came last, for
+ * which a VM may be waiting, {@link RECENT_MAX} are kept in memory too.
  *
  * ```
  * spool  = magic "CRSP" u32, version u16, length u16, run id
@@ -23,6 +24,7 @@ const MAGIC = 0x50535243;
 const VERSION = 1;
 const RECORD_HEADER_BYTES = 8;
 const BODY_BYTES_MAX = FRAME_BYTES_MAX + 24;
+const RECENT_MAX = 16;
 
 /** A frame as it came over the link. */
 export interface SpooledFrame {
@@ -42,6 +44,9 @@ interface Index {
 export class Spool {
   readonly #index = new Map<VmNumber, Index>();
   readonly #writer = new ByteWriter(2048);
+  readonly #recent: SpooledFrame[] = [];
+  /** Where the file stands: reading and writing begin there. */
+  #position = 0;
   #end = 0;
   #closed = false;
 
@@ -93,10 +98,14 @@ export class Spool {
     this.#write(record);
     this.#note(frame.vm, this.#end, record.length);
     this.#end += record.length;
+    this.#recent.push(frame);
+    if (this.#recent.length > RECENT_MAX) this.#recent.shift();
   }
 
   /** The bytes of a frame; `undefined` where it is not there yet. @throws {FormatError} damaged since */
   read(vm: VmNumber, sequence: number): Uint8Array | undefined {
+    const recent = this.#recent.findLast((each) => each.vm === vm && each.sequence === sequence);
+    if (recent !== undefined) return recent.bytes;
     const index = this.#index.get(vm);
     const offset = index?.offsets.view()[sequence];
     if (index === undefined || offset === undefined) return undefined;
@@ -168,16 +177,26 @@ export class Spool {
 
   /** Writes at the end; what is half written is overwritten by the next try. */
   #write(bytes: Uint8Array): void {
-    this.file.seekSync(this.#end, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.length;) done += this.file.writeSync(bytes.subarray(done));
+    this.#seek(this.#end);
+    for (let done = 0; done < bytes.length;) {
+      const count = this.file.writeSync(bytes.subarray(done));
+      done += count;
+      this.#position += count;
+    }
+  }
+
+  #seek(offset: number): void {
+    if (this.#position !== offset) this.file.seekSync(offset, Deno.SeekMode.Start);
+    this.#position = offset;
   }
 
   #read(into: Uint8Array, offset: number): void {
-    this.file.seekSync(offset, Deno.SeekMode.Start);
+    this.#seek(offset);
     for (let done = 0; done < into.length;) {
       const count = this.file.readSync(into.subarray(done));
       if (count === null) throw new FormatError(this.path, offset + done, "the file ends");
       done += count;
+      this.#position += count;
     }
   }
 }

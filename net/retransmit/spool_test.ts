@@ -74,12 +74,27 @@ Deno.test("spool: cut off anywhere, it has what is whole and goes on", () =>
     }
   }));
 
+Deno.test("spool: reading, old frames and new ones, does not disturb what is appended", () =>
+  inDirectory((path) => {
+    const spool = Spool.open(path, RUN);
+    for (let i = 0; i < 40; i++) {
+      spool.append(frame(1, i));
+      assert.deepEqual(spool.read(1, i), frame(1, i).bytes);
+      assert.deepEqual(spool.read(1, i >> 1), frame(1, i >> 1).bytes);
+    }
+    assert.deepEqual([spool.read(1, 40), spool.read(2, 39)], [undefined, undefined]);
+    spool.close();
+    assert.deepEqual(read(path), [40, 0]);
+  }));
+
 Deno.test("spool: what is damaged ends it, and is refused when it is read", () =>
   inDirectory((path) => {
     const spool = Spool.open(path, RUN);
-    for (let i = 0; i < 4; i++) spool.append(frame(1, i));
+    for (let i = 0; i < 3; i++) spool.append(frame(1, i));
+    const endOfThird = spool.bytes;
+    for (let i = 3; i < 30; i++) spool.append(frame(1, i)); // the third is no longer in memory
     const bytes = Deno.readFileSync(path);
-    bytes[bytes.length - 70]! ^= 1; // in the third record
+    bytes[endOfThird - 1]! ^= 1;
     Deno.writeFileSync(path, bytes);
     assert.throws(() => spool.read(1, 2), FormatError);
     spool.close();

@@ -4,6 +4,7 @@
  *
  *     deno run -A examples/images/build.ts examples/trio
  *     deno task bench [SPEC] [--runs 3] [--verify-runs 4] [--replay-bound 180] [--json FILE]
+ *     deno task bench --runs 0 --time-travel 0          only what is about many hosts
  *
  * Exit status 0 whatever the numbers are: a busy machine is no failure. 1 where something breaks.
  */
@@ -18,7 +19,11 @@ import { requireRoot } from "../../operations/machine.ts";
 import { measure, type Plan, type Results } from "./measures.ts";
 import { Commands } from "./commands.ts";
 import { measureTimeTravel, type TimeTravelPlan } from "./time_travel.ts";
-import { renderReport, type Row, rowsOf } from "./report.ts";
+import { measureAgents } from "./agents.ts";
+import { measureHosts } from "./hosts.ts";
+import { measureRoundTrips } from "./link_round_trips.ts";
+import { agentsRows, hostsRows, linkRows } from "./many_hosts_report.ts";
+import { renderReport, rowsOf } from "./report.ts";
 import { spreadOf } from "./statistics.ts";
 
 const SPEC = new URL("../../examples/trio/cluster.yaml", import.meta.url).pathname;
@@ -31,11 +36,19 @@ SPEC                the cluster file; default examples/trio/cluster.yaml. Its VM
 --scratch DIR       where logs go while it runs, on a disk. Default /var/tmp
 --time-travel S     length of the recording that is sought in; 0: none of that. Default 60
 --seeks N           random checkpoints that are sought. Default 20
+--hosts N           hosts that a cluster is spread over, against one of them; 0: none of that. Default 3
+--host-runs N       rounds of that. Default 3
+--link-round-trips N   frames sent to another host and back; 0: none of that. Default 5000
+--agents N,N        numbers of simulated agents of one coordinator; 0: none of that. Default 10,100,300,1000
 --json FILE         write everything that was measured
 `;
 
 interface Options extends Plan {
   readonly timeTravel: TimeTravelPlan;
+  readonly hosts: number;
+  readonly hostRuns: number;
+  readonly linkRoundTrips: number;
+  readonly agents: readonly number[];
   readonly scratch: string;
   readonly json?: string;
   readonly help: boolean;
@@ -55,6 +68,12 @@ function parseOptions(args: string[]): Options {
       seconds: wholeNumber("--time-travel", values["time-travel"], 0),
       seeks: wholeNumber("--seeks", values.seeks, 1),
     },
+    hosts: wholeNumber("--hosts", values.hosts, 0),
+    hostRuns: wholeNumber("--host-runs", values["host-runs"], 1),
+    linkRoundTrips: wholeNumber("--link-round-trips", values["link-round-trips"], 0),
+    agents: values.agents === "0"
+      ? []
+      : values.agents.split(",").map((text) => wholeNumber("--agents", text, 1)),
     replayBoundS: wholeNumber("--replay-bound", values["replay-bound"], 1),
     scratch: values.scratch,
     ...(values.json === undefined ? {} : { json: values.json }),
@@ -73,6 +92,10 @@ function parseOrExplain(args: string[]) {
         "replay-bound": { type: "string", default: "180" },
         "time-travel": { type: "string", default: "60" },
         seeks: { type: "string", default: "20" },
+        hosts: { type: "string", default: "3" },
+        "host-runs": { type: "string", default: "3" },
+        "link-round-trips": { type: "string", default: "5000" },
+        agents: { type: "string", default: "10,100,300,1000" },
         scratch: { type: "string", default: "/var/tmp" },
         json: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
@@ -111,7 +134,22 @@ async function bench(options: Options, terminal: Terminal, signal: AbortSignal):
         `load ${loadBefore.toFixed(1)} before.\n\n${renderReport(rows, paint(terminal.outColor))}`,
     );
   }
-  if (options.runs === 0) return;
+  const manyHosts = await measureManyHosts(options, scratch, say, signal);
+  if (manyHosts.rows.length > 0) {
+    terminal.out(
+      `\nMany hosts: all on this machine, ${host.cores} cores, load ${
+        loadBefore.toFixed(1)
+      } before, ` +
+        `${Deno.loadavg()[0]!.toFixed(1)} after.\n\n` +
+        renderReport(manyHosts.rows, paint(terminal.outColor)),
+    );
+  }
+  if (options.runs === 0) {
+    if (options.json !== undefined) {
+      await writeJson(options.json, { host, loadBefore, qemu: qemu.version, manyHosts });
+    }
+    return;
+  }
   const results = await measure(options, cluster, scratch, say, signal);
 
   const rows = rowsOf(results);
@@ -126,8 +164,34 @@ async function bench(options: Options, terminal: Terminal, signal: AbortSignal):
       "A recorder event that is lost shows as an internal frame stored whole.\n",
   );
   if (options.json !== undefined) {
-    await writeJson(options.json, { host, loadBefore, qemu: qemu.version, rows, results });
+    await writeJson(options.json, {
+      ...{ host, loadBefore, qemu: qemu.version, rows, results, manyHosts },
+    });
   }
+}
+
+/** What comes of several hosts; each part only where it is asked for. */
+async function measureManyHosts(
+  { spec, hosts, hostRuns, linkRoundTrips, agents }: Options,
+  scratch: string,
+  say: (line: string) => void,
+  signal: AbortSignal,
+) {
+  const rounds = hosts === 0
+    ? []
+    : await measureHosts({ spec, hosts, runs: hostRuns }, scratch, say, signal);
+  if (linkRoundTrips > 0) say(`${linkRoundTrips} round trips over a link`);
+  const roundTrips = linkRoundTrips === 0
+    ? undefined
+    : await measureRoundTrips(linkRoundTrips, scratch);
+  if (agents.length > 0) say("simulated agents of one coordinator");
+  const coordinators = await measureAgents(agents, scratch, say, signal);
+  const rows = [
+    ...rounds.length === 0 ? [] : hostsRows(hosts, rounds),
+    ...roundTrips === undefined ? [] : linkRows(roundTrips),
+    ...agentsRows(coordinators),
+  ];
+  return { rows, rounds, roundTrips, coordinators };
 }
 
 /** How far apart runs of the same thing lie: differences below that mean nothing. */
@@ -142,7 +206,7 @@ function describeNoise({ rounds }: Results, loadBefore: number): string {
 /** Guests' consoles are left out: they are long, and the recordings hold them. */
 async function writeJson(
   path: string,
-  content: { rows: readonly Row[]; results: Results } & Record<string, unknown>,
+  content: Record<string, unknown>,
 ): Promise<void> {
   const replacer = (key: string, value: unknown) =>
     key === "consoles" ? undefined : jsonValue(key, value);

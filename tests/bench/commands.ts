@@ -18,7 +18,12 @@ export interface Timed<Report> {
 
 /** Our commands, with a catalog in `directory`. */
 export class Commands {
-  constructor(private readonly directory: string, private readonly signal: AbortSignal) {}
+  /** @param prefix argv before each command: where it is to run */
+  constructor(
+    private readonly directory: string,
+    private readonly signal: AbortSignal,
+    private readonly prefix: readonly string[] = [],
+  ) {}
 
   /** Records `spec` into the new directory `out`. @throws {ClusterrrError} where it fails */
   async record(spec: string, out: string): Promise<Timed<RecordReport>> {
@@ -29,8 +34,11 @@ export class Commands {
   }
 
   /** Replays once; a difference is a result, not an error. */
-  async replay(recording: string): Promise<Timed<ReplayReport>> {
-    return await this.#run<ReplayReport>(["replay", recording], [0, 1]);
+  async replay(
+    recording: string,
+    options: readonly string[] = [],
+  ): Promise<Timed<ReplayReport>> {
+    return await this.#run<ReplayReport>(["replay", recording, ...options], [0, 1]);
   }
 
   /** Replays `runs` times and compares everything. */
@@ -49,7 +57,10 @@ export class Commands {
     const startedAt = performance.now();
     const child = new Deno.Command("setpriv", {
       // Should we be killed, the command ends in an orderly way.
-      args: ["--pdeathsig", "INT", "--", Deno.execPath(), "run", "-A", MAIN, ...args, "--json"],
+      args: [
+        ...["--pdeathsig", "INT", "--", ...this.prefix],
+        ...[Deno.execPath(), "run", "-A", MAIN, ...args, "--json"],
+      ],
       env: { CLUSTERRR_CATALOG: `${this.directory}/catalog.sqlite3` },
       stdin: "null",
       stdout: "piped",

@@ -59,11 +59,17 @@ export function rowsOf(results: Results): Row[] {
 }
 
 /** A row without numbers to compare. */
-function plainRow(name: string, ours: string, target = "", verdict: Verdict = ""): Row {
+export function plainRow(name: string, ours: string, target = "", verdict: Verdict = ""): Row {
   return { name, ours, other: "", ratio: "", rounds: "", target, verdict };
 }
 
-function time(name: string, ours: readonly number[], other: readonly number[], max?: number): Row {
+/** A time of ours against another one of the same rounds. */
+export function time(
+  name: string,
+  ours: readonly number[],
+  other: readonly number[],
+  max?: number,
+): Row {
   const c = compare(ours, other);
   return {
     name,
@@ -171,7 +177,8 @@ function identicalRow(name: string, runs: readonly boolean[]): Row {
   return plainRow(name, `${good} of ${runs.length}`, "all", verdictOf(good === runs.length));
 }
 
-function verdictOf(good: boolean): Verdict {
+/** Of a target. */
+export function verdictOf(good: boolean): Verdict {
   return good ? "PASS" : "FAIL";
 }
 
@@ -182,12 +189,13 @@ function sumOf(
   return report.vms.reduce((sum, vm) => sum + (pick(vm) ?? NaN), 0);
 }
 
-function formatTime(seconds: number): string {
+/** `6.20 s`. */
+export function formatTime(seconds: number): string {
   return `${seconds.toFixed(2)} s`;
 }
 
 /** `6.2 s (6.1 s–6.9 s)`; of one round the value alone. */
-function spreadText({ median, min, max }: Spread, format: (n: number) => string): string {
+export function spreadText({ median, min, max }: Spread, format: (n: number) => string): string {
   return min === max ? format(median) : `${format(median)} (${format(min)}–${format(max)})`;
 }
 

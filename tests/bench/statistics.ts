@@ -41,3 +41,13 @@ export function compare(ours: readonly number[], other: readonly number[]): Comp
     rounds: spreadOf(ours.map((value, i) => value / other[i]!)),
   };
 }
+
+/**
+ * The value that the given share of `values` does not exceed (nearest rank). Throws plain `Error` on none.
+ * @param share above 0, at most 1
+ */
+export function percentile(values: readonly number[], share: number): number {
+  if (values.length === 0) throw new Error("no values");
+  const sorted = Float64Array.from(values).sort();
+  return sorted[Math.ceil(share * sorted.length) - 1]!;
+}

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { compare, median, spreadOf } from "./statistics.ts";
+import { compare, median, percentile, spreadOf } from "./statistics.ts";
 
 Deno.test("the median is the middle value, or between the two middle ones", () => {
   assert.equal(median([3]), 3);
@@ -29,4 +29,16 @@ Deno.test("a comparison takes the medians' ratio, and shows each round's own", (
 
 Deno.test("rounds that are missing on one side are a mistake", () => {
   assert.throws(() => compare([1, 2], [1]), /2 rounds against 1/);
+});
+
+Deno.test("a percentile is one of the values", () => {
+  const values = Array.from({ length: 200 }, (_, i) => 200 - i);
+  assert.deepEqual([0.005, 0.5, 0.99, 1].map((share) => percentile(values, share)), [
+    1,
+    100,
+    198,
+    200,
+  ]);
+  assert.equal(percentile([7], 0.5), 7);
+  assert.throws(() => percentile([], 0.5), /no values/);
 });
