@@ -7,6 +7,7 @@
  *                        │ positions, state, save
  * ```
  */
+import { stoppedTimerMender } from "../hypervisor/rr_log/stopped_timer.ts";
 import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
@@ -266,16 +267,17 @@ export class ReplayWorld {
     const table = tableForVersion(recorded.qemu.rrLogVersion);
     const word = replayPreamble(table);
     const ending = syntheticEnd(table);
+    const mend = stoppedTimerMender(table);
     if (start === undefined) {
       const { snapshot } = this.recording;
       const rewrite = snapshot && { rewrite: snapshotStart(table) };
-      return new HybridSource(reader, census, { preamble: word, ending, ...rewrite });
+      return new HybridSource(reader, census, { preamble: word, ending, mend, ...rewrite });
     }
     const preamble = Uint8Array.of(...word, DUMMY_EVENT);
     return new HybridSource(
       reader,
       census,
-      { preamble, ending },
+      { preamble, ending, mend },
       { position: start.position, readRuns: runsOf(recorded) },
     );
   }

@@ -23,6 +23,16 @@ export interface StreamFrame {
   readonly ending: Uint8Array;
   /** Makes of the log's events what a replay from its start needs; without it they are fed as they are. */
   readonly rewrite?: (events: Uint8Array) => Uint8Array;
+  /** Puts in what QEMU did but did not log. */
+  readonly mend?: LogMender;
+}
+
+/** Sees a log in order, and says what has to come in between. */
+export interface LogMender {
+  /** @returns the events, with what was missing before each */
+  events(events: Uint8Array): Uint8Array;
+  /** A received frame comes next. @returns what is missing before it */
+  beforeFrame(): Uint8Array | undefined;
 }
 
 /** Where a source begins that does not begin at the start, and what finds the place. */
@@ -90,12 +100,12 @@ export class HybridSource implements ReplaySource {
     events: (bytes) => this.#events(bytes),
     reference: (header, source, sendNumber) => {
       if (this.#skipping !== undefined) return;
-      this.#bytes(header);
+      this.#frameHeader(header);
       this.#pieces.push({ kind: "frame", source, sendNumber, length: lengthIn(header) });
     },
     frame: (header, payload) => {
       if (this.#skipping !== undefined) return;
-      this.#bytes(header);
+      this.#frameHeader(header);
       this.#bytes(payload);
     },
     send: (sendNumber, length, hash, lamport, head) => {
@@ -110,9 +120,19 @@ export class HybridSource implements ReplaySource {
   };
 
   #events(bytes: Uint8Array): void {
-    if (this.#start === undefined) return this.#bytes(this.frame.rewrite?.(bytes) ?? bytes);
+    if (this.#start === undefined) return this.#mended(this.frame.rewrite?.(bytes) ?? bytes);
     const from = this.#skipping === undefined ? 0 : this.#skip(bytes, this.#skipping);
-    if (from < bytes.length) this.#bytes(bytes.subarray(from));
+    if (from < bytes.length) this.#mended(bytes.subarray(from));
+  }
+
+  #mended(bytes: Uint8Array): void {
+    this.#bytes(this.frame.mend?.events(bytes) ?? bytes);
+  }
+
+  #frameHeader(header: Uint8Array): void {
+    const missing = this.frame.mend?.beforeFrame();
+    if (missing !== undefined) this.#bytes(missing);
+    this.#bytes(header);
   }
 
   /** Skips the events up to and with the run that the start lies in; returns where the rest begins. */

@@ -1,0 +1,86 @@
+/**
+ * What QEMU does not log when it is stopped while the timer that ends a guest's sleep is due.
+ *
+ * ```
+ * sleeping       CHECKPOINT_CLOCK_WARP_START  CLOCK_VIRTUAL_RT s │ CHECKPOINT_CLOCK_VIRTUAL_RT  CLOCK_VIRTUAL_RT …
+ * it is due      CHECKPOINT_CLOCK_VIRTUAL_RT  CLOCK_VIRTUAL_RT     CLOCK_VIRTUAL_RT c     guest time += c − s
+ * stopped, due   CHECKPOINT_CLOCK_VIRTUAL_RT  CLOCK_VIRTUAL_RT     (nothing)              guest time stays
+ * ```
+ * The timer (`icount_warp_timer`) fires in the main loop's turn that takes the stop; its callback sees that the VM
+ * does not run, forgets the sleep and reads no clock (QEMU softmmu/icount.c, `icount_warp_rt`). A replay is not stopped
+ * there: it would read one, take the next event for it, and stand still for ever. It is given one: s, by which guest
+ * time stays. On a busy host the timer is often late, so that stops hit it: one recording in three did not replay.
+ *
+ * Where the timer is not due, the main loop reads the clock too, to find out how long to sleep. So the place is where no
+ * clock follows at all. s is the time of the first start since CHECKPOINT_CLOCK_WARP_ACCOUNT, behind which the
+ * timer is off, that set the timer: behind one that does not, there is no CHECKPOINT_CLOCK_VIRTUAL_RT.
+ */
+import type { LogMender } from "../../lib/roles/replay_source.ts";
+import { measureEvent } from "./measure.ts";
+import type { RrLogTable } from "./tables.ts";
+
+const CLOCK_BYTES = 9;
+
+/** What was seen of a turn of the main loop. */
+type Seen =
+  | "nothing"
+  /** CHECKPOINT_CLOCK_WARP_START. */
+  | "start"
+  /** And its clock. */
+  | "start's clock"
+  /** CHECKPOINT_CLOCK_VIRTUAL_RT. */
+  | "timers"
+  /** And its clock: what comes next tells. */
+  | "timers' clock";
+
+/** Puts the clocks that are missing into one log, from its start or from inside a run of instructions on. */
+export function stoppedTimerMender(table: RrLogTable): LogMender {
+  const kindOf = (name: string) => table.kinds.findIndex((kind) => kind.name === name);
+  const start = kindOf("CHECKPOINT_CLOCK_WARP_START");
+  const account = kindOf("CHECKPOINT_CLOCK_WARP_ACCOUNT");
+  const timers = kindOf("CHECKPOINT_CLOCK_VIRTUAL_RT");
+  const clock = kindOf("CLOCK_VIRTUAL_RT");
+  let seen: Seen = "nothing";
+  /** The clock of the start that was seen last, and of the one that the timer counts from. */
+  let candidate: Uint8Array | undefined;
+  let since: Uint8Array | undefined;
+
+  /** An event of this kind comes next, or, with -1, a received frame: the clock that is missing before it, if one is. */
+  const missingBefore = (kind: number): Uint8Array | undefined => {
+    const missing = seen === "timers' clock" && kind !== clock ? since : undefined;
+    if (missing !== undefined || kind === account) since = undefined;
+    if (kind === timers && seen === "start's clock") since ??= candidate;
+    if (kind === clock && seen === "start") seen = "start's clock";
+    else if (kind === clock && seen === "timers") seen = "timers' clock";
+    else seen = kind === start ? "start" : kind === timers ? "timers" : "nothing";
+    return missing;
+  };
+
+  return {
+    events(bytes) {
+      const parts: Uint8Array[] = [];
+      let from = 0;
+      for (let at = 0; at < bytes.length;) {
+        const missing = missingBefore(bytes[at]!);
+        if (missing !== undefined) {
+          parts.push(bytes.subarray(from, at), missing);
+          from = at;
+        }
+        if (seen === "start's clock") candidate = bytes.slice(at, at + CLOCK_BYTES);
+        at += measureEvent(bytes, at, bytes.length, table, "the log", at);
+      }
+      return parts.length === 0 ? bytes : joined([...parts, bytes.subarray(from)]);
+    },
+    beforeFrame: () => missingBefore(-1),
+  };
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
