@@ -77,7 +77,8 @@ export class ReplayRun {
     this.#stored = stored;
     this.#parts = stored.placement.map(({ host }) => new ReplayPart(hosts.get(host)!, stored));
     this.ended = this.#run()
-      .catch((error) => this.#end({ failure: messageOf(error) }))
+      // Without results: they may be what the store does not take.
+      .catch((error) => this.#end({ failure: messageOf(error), results: [] }))
       .catch(() => {}); // the store does not take it: the next coordinator goes on with the run
   }
 

@@ -8,6 +8,7 @@
  * ```
  * A run's phase is written down before it begins: what a new coordinator finds is at most one step behind.
  */
+import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { whenUnlocked } from "../catalog/store.ts";
 import { ClusterrrError } from "../errors.ts";
@@ -66,6 +67,13 @@ export type StoredReplay = Extract<StoredRun, { kind: "replay" }>;
 
 /** Ended runs that are kept, so that whoever started one still learns how it ended. */
 const ENDED_RUNS_MAX = 100;
+
+/**
+ * Values whose JSON is longer are stored compressed: Deno KV's end at 64 KiB. That holds an entry of a recording
+ * of 200 VMs, and a verified replay's results with about 8,000 checks; what is larger still is refused.
+ */
+const PLAIN_BYTES_MAX = 16 << 10;
+const compressed = z.strictObject({ gzip: z.instanceof(Uint8Array) });
 
 /** Writes that come within this time of each other are one. */
 const HOSTS_TOGETHER_MS = 20;
@@ -162,18 +170,31 @@ export class CoordinatorStore {
 
   async #get<T>(key: Deno.KvKey, schema: z.ZodType<T>): Promise<T | undefined> {
     const { value } = await whenUnlocked(() => this.kv.get(key));
-    return value === null ? undefined : schema.parse(value);
+    return value === null ? undefined : schema.parse(expand(value));
   }
 
   async #set(key: Deno.KvKey, value: unknown): Promise<void> {
-    await whenUnlocked(() => this.kv.set(key, value));
+    const stored = compress(value);
+    await whenUnlocked(() => this.kv.set(key, stored));
   }
 
   async #list<T>(prefix: Deno.KvKey, schema: z.ZodType<T>): Promise<T[]> {
     return await whenUnlocked(async () => {
       const found: T[] = [];
-      for await (const { value } of this.kv.list({ prefix })) found.push(schema.parse(value));
+      for await (const { value } of this.kv.list({ prefix })) {
+        found.push(schema.parse(expand(value)));
+      }
       return found;
     });
   }
+}
+
+function compress(value: unknown): unknown {
+  const text = JSON.stringify(value);
+  return text.length <= PLAIN_BYTES_MAX ? value : { gzip: new Uint8Array(gzipSync(text)) };
+}
+
+function expand(value: unknown): unknown {
+  const { success, data } = compressed.safeParse(value);
+  return success ? JSON.parse(new TextDecoder().decode(gunzipSync(data.gzip))) : value;
 }
