@@ -34,6 +34,7 @@ export class ConnectedHost {
   #rpc: AgentRpc | undefined;
   #awayTimer: ReturnType<typeof setTimeout> | undefined;
   #lost = true;
+  #isOver = false;
   readonly #waiting = new Set<() => void>();
   readonly #onLost = new Set<() => void>();
   readonly #onAttach = new Set<() => void>();
@@ -77,6 +78,7 @@ export class ConnectedHost {
 
   #wait(): void {
     clearTimeout(this.#awayTimer);
+    if (this.#isOver) return;
     this.#awayTimer = setTimeout(() => {
       this.#lost = true;
       for (const listener of [...this.#onLost, ...this.#waiting]) listener();
@@ -94,8 +96,9 @@ export class ConnectedHost {
     if (this.#rpc !== undefined && silentMs > this.lostAfterMs) this.#rpc.close();
   }
 
-  /** Ends the connection, if there is one: the host has been removed, or the coordinator ends. */
+  /** Ends the connection, if there is one: the coordinator ends, and nobody is lost by that. */
   disconnect(): void {
+    this.#isOver = true;
     this.#rpc?.close();
     clearTimeout(this.#awayTimer);
   }
