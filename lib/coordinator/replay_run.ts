@@ -157,7 +157,7 @@ export class ReplayRun {
         if (!(error instanceof HostLostError)) throw error;
         lostSince ??= performance.now();
         if (performance.now() - lostSince > this.patienceMs) throw error;
-        await sleepUnless(POLL_MS, this.#stop.signal);
+        if (!await sleepUnless(POLL_MS, this.#stop.signal)) throw error;
       }
     }
   }
