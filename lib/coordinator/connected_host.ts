@@ -35,6 +35,7 @@ export class ConnectedHost {
   #rpc: AgentRpc | undefined;
   #awayTimer: ReturnType<typeof setTimeout> | undefined;
   #lost = true;
+  #isOver = false;
   readonly #waiting = new Set<() => void>();
   readonly #onLost = new Set<() => void>();
   readonly #onAttach = new Set<() => void>();
@@ -79,6 +80,7 @@ export class ConnectedHost {
 
   #wait(): void {
     clearTimeout(this.#awayTimer);
+    if (this.#isOver) return;
     // Counted from its last word: a connection that says nothing is closed some time before.
     const silentMs = Math.min(this.#silentMs, this.lostAfterMs);
     this.#awayTimer = setTimeout(() => {
@@ -102,8 +104,9 @@ export class ConnectedHost {
     if (this.#rpc !== undefined && this.#silentMs > this.lostAfterMs / 2) this.#rpc.close();
   }
 
-  /** Ends the connection, if there is one: the host has been removed, or the coordinator ends. */
+  /** Ends the connection, if there is one: the coordinator ends, and nobody is lost by that. */
   disconnect(): void {
+    this.#isOver = true;
     this.#rpc?.close();
     clearTimeout(this.#awayTimer);
   }

@@ -206,18 +206,20 @@ export class Coordinator {
     const rpc = startRpc(channel, { serves: AGENT_REPORTS, handlers, calls: AGENT_METHODS });
   }
 
-  /** Ends what an agent still has of runs that are over. */
+  /**
+   * Ends what an agent still has of runs that are over: also of one that ends just now, without this host, because it
+   * was given up before it came back.
+   */
   async #reconcile(host: ConnectedHost, hello: Hello): Promise<void> {
-    for (const { run, kind, phase } of hello.runs) {
-      if (this.#runs.has(run)) continue;
-      const stored = await this.store.run(run);
+    await Promise.all(hello.runs.map(async ({ run, kind }) => {
+      await this.#runs.get(run)?.ended;
       try {
         if (kind === "replay") await host.call("replay.stop", { run });
-        else if (phase !== "concluded") await concludeLate(host, run, stored, this.store);
+        else await concludeLate(host, run, this.store);
       } catch {
         // It is gone again, or ends its part by itself: there is nothing more to do from here.
       }
-    }
+    }));
   }
 
   readonly #operator: Operator = {
@@ -334,7 +336,7 @@ export class Coordinator {
       const stored = run?.stored ?? await this.store.run(id);
       if (stored === undefined) throw new ClusterrrError(`There is no run ${id}.`);
       const recording = stored.kind === "record" && stored.ended
-        ? (await this.store.recordings()).find((each) => each.id === id)
+        ? await this.store.recording(id)
         : undefined;
       return {
         ...this.#statusOf(stored, run),

@@ -4,15 +4,15 @@
  *
  * ```
  * preparing ─▶ arming ─▶ running ─▶ quiescing ─▶ sealing ─▶ ended
- *     └───────────┴── begun by a coordinator that was killed: nothing is kept
+ *     └───────────┴── begun by a coordinator that was killed: ended; kept where VMs ran already
  *                          └──────────┴────────────┴── the new one goes on from there
  * ```
  */
-import { totalsOf } from "../cli/totals.ts";
 import { ClusterrrError, messageOf } from "../errors.ts";
-import type { RecordedPart, RecordingEntry, RecordPlan, RunStatus } from "../protocol/control.ts";
+import type { RecordPlan, RunStatus } from "../protocol/control.ts";
 import { coordinateRecording, type RecordingEnd } from "../roles/recording_coordinator.ts";
 import type { ConnectedHost } from "./connected_host.ts";
+import { entryOf } from "./recording_entry.ts";
 import { RemoteRecording } from "./remote_recording.ts";
 import type { RunObserver } from "./run_observer.ts";
 import type { CoordinatorStore, StoredRecord } from "./store.ts";
@@ -145,12 +145,11 @@ export class RecordingRun {
     return { by: "failure", error: new ClusterrrError(why) };
   }
 
-  /** Ends every host's part, where the VMs do not run yet: nothing is kept. */
+  /** Ends every host's part before the VMs run, as far as is known: where they do, that is kept. */
   async #giveUp(reason: unknown): Promise<void> {
     const error = reason instanceof ClusterrrError ? reason : new ClusterrrError(messageOf(reason));
     await Promise.allSettled(this.#parts.map((part) => part.abort()));
-    await Promise.allSettled(this.#parts.map((part) => part.conclude({ by: "failure", error }, 0)));
-    await this.#fail(error.message);
+    await this.#conclude({ by: "failure", error }, () => 0);
   }
 
   async #fail(failure: string): Promise<void> {
@@ -163,31 +162,13 @@ export class RecordingRun {
       this.#parts.map((part) => part.conclude(end, seconds)),
     );
     const parts = concluded.map((each) => each.status === "fulfilled" ? each.value : undefined);
-    const begun = parts.some((part) => part === undefined || part.vms.length > 0);
+    // What a lost host has is added when it is back.
+    const begun = this.#stored.runningSince !== undefined ||
+      parts.some((part) => part !== undefined && part.vms.length > 0);
     const failure = end.by === "failure" ? { failure: end.error.message } : {};
-    if (begun) await this.store.putRecording(this.#entry(end, seconds, parts));
-    await this.#write({ phase: "ended", ended: true, end: endToStore(end), ...failure });
-  }
-
-  #entry(
-    end: RecordingEnd,
-    recordS: number,
-    parts: readonly (RecordedPart | undefined)[],
-  ): RecordingEntry {
-    const { run, name, cluster, startedAt, placement } = this.#stored;
-    return {
-      id: run,
-      name,
-      cluster,
-      createdAt: startedAt,
-      endedBy: end.by,
-      ...(end.by === "failure" ? { message: end.error.message } : {}),
-      complete: parts.every((part) => part?.complete ?? false),
-      recordS,
-      placement,
-      vms: parts.flatMap((part) => part?.vms ?? [])
-        .sort((a, b) => a.number - b.number).map(totalsOf),
-    };
+    const stored = endToStore(end);
+    if (begun) await this.store.putRecording(entryOf(this.#stored, stored, seconds, parts));
+    await this.#write({ phase: "ended", ended: true, end: stored, ...failure });
   }
 
   async #write(change: Partial<StoredRecord>): Promise<void> {

@@ -5,7 +5,7 @@
  * An agent takes each step of a run once. So whatever happens, to a host or to the coordinator, the same steps
  * are asked for again: an agent that was started anew replays its VMs anew, and the others wait for it.
  */
-import { ClusterrrError, messageOf } from "../errors.ts";
+import { ClusterrrError, messageOf, RemoteError } from "../errors.ts";
 import type { ReplayResult, ReplayStatus, RunStatus } from "../protocol/control.ts";
 import { sleepUnless } from "../sleep.ts";
 import { type ConnectedHost, HostLostError } from "./connected_host.ts";
@@ -20,7 +20,8 @@ const CAUSE_MS = 5_000;
 /** One host's part. */
 class ReplayPart {
   status: ReplayStatus | undefined;
-  /** The agent that has been asked to start: another one has to be asked again. */
+  /** The agents that have been asked to prepare and to start: another one has to be asked again. */
+  #prepared: string | undefined;
   #started: string | undefined;
 
   constructor(readonly host: ConnectedHost, private readonly stored: StoredReplay) {}
@@ -30,25 +31,46 @@ class ReplayPart {
   }
 
   async prepare(): Promise<void> {
-    const { plan } = this.stored;
-    await this.host.call("replay.prepare", plan, { timeoutMs: PREPARE_MS });
+    await this.#ofOneAgent((instance) => this.#prepare(instance));
   }
 
   async start(): Promise<void> {
-    await this.host.whenConnected();
-    const instance = this.host.hello!.instance;
-    await this.host.call("replay.start", { run: this.stored.run });
-    this.#started = instance;
+    await this.#ofOneAgent((instance) => this.#start(instance));
   }
 
   /** Looks at the host; one whose agent is another one by now is asked to begin anew. */
   async look(): Promise<void> {
-    await this.host.whenConnected();
-    if (this.host.hello!.instance !== this.#started) {
-      await this.prepare();
-      await this.start();
+    await this.#ofOneAgent(async (instance) => {
+      await this.#start(instance);
+      this.status = await this.host.call("replay.status", { run: this.stored.run });
+    });
+  }
+
+  async #prepare(instance: string): Promise<void> {
+    if (this.#prepared === instance) return;
+    await this.host.call("replay.prepare", this.stored.plan, { timeoutMs: PREPARE_MS });
+    this.#prepared = instance;
+  }
+
+  async #start(instance: string): Promise<void> {
+    await this.#prepare(instance);
+    if (this.#started === instance) return;
+    await this.host.call("replay.start", { run: this.stored.run });
+    this.#started = instance;
+  }
+
+  /** Does `work` with one agent: it may be started anew between any two calls, and then knows of nothing. */
+  async #ofOneAgent(work: (instance: string) => Promise<void>): Promise<void> {
+    for (;;) {
+      await this.host.whenConnected();
+      const { instance } = this.host.hello!;
+      try {
+        await work(instance);
+      } catch (error) {
+        if (!(error instanceof RemoteError) || this.host.hello!.instance === instance) throw error;
+      }
+      if (this.host.hello!.instance === instance) return;
     }
-    this.status = await this.host.call("replay.status", { run: this.stored.run });
   }
 
   async stop(): Promise<void> {
@@ -120,7 +142,7 @@ export class ReplayRun {
     this.#stop.signal.addEventListener("abort", onStop, { once: true });
     try {
       await Promise.race([
-        Promise.all(this.#parts.map((part) => this.#patiently(() => work(part)))),
+        Promise.all(this.#parts.map((part) => this.#patiently(part, () => work(part)))),
         stopped.promise,
       ]);
     } finally {
@@ -128,14 +150,17 @@ export class ReplayRun {
     }
   }
 
-  async #patiently(work: () => Promise<void>): Promise<void> {
-    const deadline = performance.now() + this.patienceMs;
+  async #patiently(part: ReplayPart, work: () => Promise<void>): Promise<void> {
+    let lostSince: number | undefined;
     for (;;) {
+      if (part.host.connected) lostSince = undefined;
       try {
         return await work();
       } catch (error) {
-        if (!(error instanceof HostLostError) || performance.now() > deadline) throw error;
-        await sleepUnless(POLL_MS, this.#stop.signal);
+        if (!(error instanceof HostLostError)) throw error;
+        lostSince ??= performance.now();
+        if (performance.now() - lostSince > this.patienceMs) throw error;
+        if (!await sleepUnless(POLL_MS, this.#stop.signal)) throw error;
       }
     }
   }

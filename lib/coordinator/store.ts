@@ -83,6 +83,7 @@ const MUTATIONS_MAX = 500;
 export class CoordinatorStore {
   readonly #newHosts = new Map<string, StoredHost>();
   #writing: Promise<void> | undefined;
+  #changing: Promise<void> = Promise.resolve();
 
   constructor(private readonly kv: Deno.Kv) {}
 
@@ -144,6 +145,23 @@ export class CoordinatorStore {
 
   async putRecording(entry: RecordingEntry): Promise<void> {
     await this.#set(["recording", entry.id], entry);
+  }
+
+  async recording(id: string): Promise<RecordingEntry | undefined> {
+    return await this.#get(["recording", id], recordingEntry);
+  }
+
+  /** Changes an entry, one change after the other; `undefined` for none, and to leave it as it is. */
+  async changeRecording(
+    id: string,
+    change: (entry: RecordingEntry | undefined) => RecordingEntry | undefined,
+  ): Promise<void> {
+    const changing = this.#changing.then(async () => {
+      const entry = change(await this.recording(id));
+      if (entry !== undefined) await this.putRecording(entry);
+    });
+    this.#changing = changing.catch(() => {});
+    await changing;
   }
 
   async removeRecording(id: string): Promise<void> {

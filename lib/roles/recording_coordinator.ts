@@ -137,6 +137,10 @@ async function tickPeriodically(
 ): Promise<never> {
   const startedAt = performance.now() - (running?.elapsedMs ?? 0);
   const elapsed = () => performance.now() - startedAt;
+  // A coordinator that was killed between two hosts left them in different epochs.
+  if (running !== undefined && running.epoch > 0) {
+    await Promise.all(agents.map((agent) => agent.tick(running.epoch)));
+  }
   for (let last = running?.epoch ?? 0; epochMs > 0 && last < EPOCH_MAX;) {
     if (!await sleepUnless((last + 1) * epochMs - elapsed(), signal)) break;
     const epoch = Math.min(Math.max(last + 1, Math.floor(elapsed() / epochMs)), EPOCH_MAX);

@@ -159,7 +159,15 @@ export class Agent {
     for (const recording of this.#recordings.values()) {
       if (recording.phase === "concluded") continue;
       this.#log.warning("ending a recording: the coordinator is lost", { run: recording.plan.run });
-      await recording.endAlone(why);
+      try {
+        await recording.endAlone(why);
+      } catch (error) {
+        const { run } = recording.plan;
+        this.#log.warning("a recording did not end well: {reason}", {
+          run,
+          reason: messageOf(error),
+        });
+      }
     }
   }
 

@@ -121,6 +121,10 @@ export class AgentRecording {
   }
 
   #prepared(): HostRecording {
+    // It has ended by itself while the coordinator was away: there is nothing that could take another step.
+    if (this.#once.has("conclude")) {
+      throw new ClusterrrError(`Host ${this.host} has ended its part of ${this.plan.run} already.`);
+    }
     if (this.#recording === undefined) {
       throw new ClusterrrError(`The recording ${this.plan.run} is not prepared on ${this.host}.`);
     }
@@ -189,10 +193,15 @@ export class AgentRecording {
       await this.prepare().catch(() => {});
       const recording = this.#recording;
       const begun = this.#once.has("run");
-      const manifest = begun ? recording?.conclude(end, recordS) : undefined;
-      this.#vms = this.#seen();
-      await recording?.close();
-      this.#enter("concluded");
+      let manifest;
+      try {
+        manifest = begun ? recording?.conclude(end, recordS) : undefined;
+        this.#vms = this.#seen();
+      } finally {
+        // Whatever cannot be written: VMs, network and processes go.
+        await recording?.close();
+        this.#enter("concluded");
+      }
       return {
         vms: manifest?.vms ?? [],
         ...(manifest?.recorder === undefined ? {} : { recorder: manifest.recorder }),
@@ -211,7 +220,7 @@ export class AgentRecording {
         await this.seal();
       }
     } catch {
-      await this.abort();
+      await this.abort().catch(() => {}); // its part is concluded all the same
     }
     const recordS = this.#runningSince === 0 ? 0 : (performance.now() - this.#runningSince) / 1000;
     await this.conclude({ by: "failure", error: new ClusterrrError(why) }, recordS);

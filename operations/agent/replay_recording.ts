@@ -33,8 +33,13 @@ export async function assembleRecording(
   say: (doing: string) => void,
   signal: AbortSignal,
 ): Promise<string> {
-  const directory = `${state.replay(plan.run)}/recording`;
-  if (await isThere(`${directory}/manifest.json`)) return directory;
+  const whole = `${state.replay(plan.run)}/recording`;
+  if (await isThere(`${whole}/manifest.json`)) return whole;
+  // What an agent before this one left half-made cannot be told from what is right: it is made anew.
+  const directory = `${whole}.partial`;
+  for (const left of [whole, directory]) {
+    if (await isThere(left)) await Deno.remove(left, { recursive: true });
+  }
   await Deno.mkdir(`${directory}/vms`, { recursive: true });
   const own = new Set(plan.placement.find((each) => each.host === host)?.vms ?? []);
   const parts: ManifestPart[] = [];
@@ -53,7 +58,8 @@ export async function assembleRecording(
     throw new ClusterrrError(`No host has the logs of the VMs number ${missing}.`);
   }
   writeManifest(directory, merged);
-  return directory;
+  await Deno.rename(directory, whole);
+  return whole;
 }
 
 async function linkOwn(
