@@ -196,7 +196,7 @@ bed.test("an agent killed while it replays, and started again: verify passes", 4
     for (const victim of ["alpha", "beta"] as const) {
       const [afterMs, awayMs] = [random.between(0, 2_000), random.between(0, 1_000)];
       const verify = hosts.startThere(["verify", "duo"]);
-      await verify.said("replaying");
+      await hosts.until("it replays", ({ runs }) => runs[0]?.phase === "replaying");
       await sleep(afterMs);
       await hosts.killAgent(victim);
       await sleep(awayMs);
@@ -218,7 +218,7 @@ bed.test("the coordinator killed during a replay: it goes on", 420, async () => 
       const verify = hosts.startThere(["verify", "duo"]);
       await hosts.until("there is a run", ({ runs }) => runs.length === 1);
       if (phase === "replaying") {
-        await verify.said(phase);
+        await hosts.until("it replays", ({ runs }) => runs[0]?.phase === phase);
         await sleep(afterMs);
       }
       await hosts.restartCoordinator();

@@ -8,7 +8,7 @@ httpd -h $www
 # get PEER FILE: until it is there
 get() {
   tries=0
-  until wget -q -T 5 -O "/tmp/$2" "http://$1/$2" 2>/dev/null; do
+  until wget -q -O "/tmp/$2" "http://$1/$2" 2>/dev/null; do
     tries=$((tries + 1))
     [ $tries -lt 200 ] || exit 1
     sleep 0.2
@@ -23,4 +23,4 @@ done
 touch $www/done
 for peer in $peers; do get "$peer" done; done
 echo "OK swap"
-sleep 4 # its peers may still ask
+sleep 6 # its peers may still ask
