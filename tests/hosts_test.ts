@@ -353,6 +353,7 @@ bed.test(
     const setup = { count: 2, folder: "chatter", lostAfter: "3s" };
     await withClusterHosts(bed, setup, async (hosts) => {
       const recording = await recordChatter(hosts, "killed");
+    await sleep(1_500); // until what they said is on the disk
       await hosts.killAgent("beta");
       await expectLost(hosts, "killed", recording, () => hosts.startAgent("beta"));
     });
