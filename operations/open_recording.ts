@@ -20,6 +20,7 @@ import { type LogCensus, takeCensus } from "../lib/roles/log_census.ts";
 import type { RunReader } from "../lib/roles/ports.ts";
 import type { Snapshot } from "../lib/snapshot/snapshot.ts";
 import type { VmNumber } from "../lib/units.ts";
+import { missingVms } from "./collected_manifest.ts";
 import { locateImages, withLocalImages } from "./images.ts";
 import { hardwareOf, portableCommandLine } from "./machine.ts";
 import { clockStart, snapshotOf } from "./start_state.ts";
@@ -36,12 +37,15 @@ export interface OpenRecording {
   /** What it starts from, where that is not power-on. */
   readonly snapshot: Snapshot | undefined;
   readonly censuses: ReadonlyMap<VmNumber, LogCensus>;
+  /** VMs whose logs it lacks. */
+  readonly missing: ReadonlySet<VmNumber>;
   /** What is missing, where it was cut off. */
   readonly incomplete: string | undefined;
 }
 
 /**
  * Reads a recording and looks whether this host can replay it.
+ * @param part whether the other VMs are replayed on other hosts, rather than missing
  * @param store where to look for images that are neither at their paths nor in the recording
  * @throws {FormatError} where it is damaged; {ClusterrrError} where this host differs
  */
@@ -49,6 +53,7 @@ export async function openRecording(
   directory: string,
   progress: Progress,
   store = new ImageStore(),
+  part = false,
 ): Promise<OpenRecording> {
   ignoreSigpipe();
   progress.show({ phase: "reading the recording", vms: [] });
@@ -74,11 +79,18 @@ export async function openRecording(
     }
   }));
   const cut = manifest.vms.filter((vm) => !censuses.get(vm.number)!.complete);
-  const incomplete = cut.length === 0
-    ? undefined
-    : `the log of ${cut.map((vm) => vm.name).join(", ")} ends early` +
-      (manifest.message === undefined ? "" : ` (${manifest.message.split("\n")[0]})`);
-  return { directory, manifest, spec, localSpec, qemu, snapshot, censuses, incomplete };
+  const missing = new Set(part ? [] : missingVms(manifest));
+  const lacks = [
+    ...(cut.length === 0 ? [] : [`the log of ${cut.map((vm) => vm.name).join(", ")} ends early`]),
+    ...(missing.size === 0 ? [] : [`the log of ${namesOf(spec, missing)} is missing`]),
+  ];
+  const incomplete = lacks.length === 0 ? undefined : lacks.join(", ") +
+    (manifest.message === undefined ? "" : ` (${manifest.message.split("\n")[0]})`);
+  return { directory, manifest, spec, localSpec, qemu, snapshot, censuses, missing, incomplete };
+}
+
+function namesOf(spec: ClusterSpec, vms: ReadonlySet<VmNumber>): string {
+  return spec.vms.filter(({ number }) => vms.has(number)).map(({ name }) => name).join(", ");
 }
 
 /** The VM called `name`. @throws {ClusterrrError} naming those that there are */

@@ -187,7 +187,9 @@ export class ReplayWorld {
         "again; if it diverges at the same place, look at what the guest did there.",
       ...(options.observer === undefined ? {} : { observer: options.observer }),
       window: options.links?.window ?? commonWindow(censuses, windowEpochs, options.start?.epoch),
-      ...(options.links === undefined ? {} : { elsewhere: options.links.elsewhere }),
+      ...(options.links === undefined
+        ? { missing: this.recording.missing }
+        : { elsewhere: options.links.elsewhere }),
     });
     this.#agent.prime();
     const timer = setInterval(() => this.#show(), PROGRESS_EVERY_MS);

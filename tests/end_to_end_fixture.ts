@@ -88,6 +88,11 @@ export class Tool {
     return `/run/clusterrr/${run}`;
   }
 
+  /** Whether it has a run now. */
+  get hasRun(): boolean {
+    return runOfProcess(this.pid) !== undefined;
+  }
+
   /** Its QEMU processes by VM. */
   qemus(): RunningQemu[] {
     const run = runOfProcess(this.pid);

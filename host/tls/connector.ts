@@ -105,7 +105,7 @@ export function openTls(
   const { host, port } = parseAddress(address);
   return new Promise((resolve, reject) => {
     const fail = (cause: unknown) =>
-      reject(new ClusterrrError(`Cannot connect to ${address}: ${messageOf(cause)}`, { cause }));
+      reject(new ClusterrrError(`Cannot connect to ${address}: ${reasonOf(cause)}`, { cause }));
     const socket = connectTcp({ host, port });
     const below = relaySocket(socket);
     onSocket(below);
@@ -129,6 +129,13 @@ export function openTls(
       tls.once("close", () => fail(new Error("the connection was closed in the handshake")));
     });
   });
+}
+
+/** Other than OpenSSL says it: whose certificate it is, and what that may mean. */
+function reasonOf(cause: unknown): string {
+  if ((cause as { code?: unknown }).code !== "SELF_SIGNED_CERT_IN_CHAIN") return messageOf(cause);
+  return "it has a certificate of another authority (CA) than ours. " +
+    "Is this the right address, and our identity that of its installation?";
 }
 
 /** @throws {ClusterrrError} where it is no `host:port` */

@@ -87,6 +87,8 @@ export interface ReplayOptions {
   readonly window?: ReplayWindowPort;
   /** The hosts that replay the other VMs; without it all are here. */
   readonly elsewhere?: OtherHostsPort;
+  /** VMs whose logs the recording lacks: who needs a frame of theirs ends there. */
+  readonly missing?: ReadonlySet<VmNumber>;
   /** Milliseconds since some moment. Default: those of the host. */
   readonly now?: () => number;
 }
@@ -471,7 +473,8 @@ export class ReplayingAgent {
     if (othersComplete === undefined) return;
     const senderName = sender?.vm.name ?? `number ${awaited.source}`;
     const why = `waits for frame ${awaited.sendNumber} of VM ${senderName}, which ended before it`;
-    if (othersComplete && this.#all().every((s) => s.source.complete)) {
+    const missing = this.options.missing?.has(awaited.source) ?? false;
+    if (!missing && othersComplete && this.#all().every((s) => s.source.complete)) {
       await this.#diverge(stream, {
         sendNumber: null,
         what: `it ${why}`,

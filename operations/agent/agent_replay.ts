@@ -69,7 +69,7 @@ export class AgentReplay {
       const { signal } = this.#stop;
       const { openFiles } = this.peers;
       const directory = await assembleRecording(plan, host, state, openFiles, say, signal);
-      this.#recording = await openRecording(directory, this.#progress, state.images);
+      this.#recording = await openRecording(directory, this.#progress, state.images, true);
       signal.throwIfAborted();
       const spoolDirectory = `${state.replay(plan.run)}/spool`;
       await Deno.mkdir(spoolDirectory, { recursive: true });
