@@ -8,9 +8,9 @@
  * A call waits while the host is away and is made again on the next connection: an agent takes each step of a
  * run once, however often it is asked.
  */
-import { ClusterrrError, RemoteError } from "../errors.ts";
+import { ClusterrrError } from "../errors.ts";
 import type { AGENT_METHODS, AGENT_REPORTS } from "../protocol/control.ts";
-import type { CallOptions, Rpc } from "../protocol/rpc.ts";
+import { type CallOptions, ConnectionClosedError, type Rpc } from "../protocol/rpc.ts";
 import type { z } from "zod";
 
 export type AgentRpc = Rpc<typeof AGENT_METHODS>;
@@ -159,7 +159,8 @@ export class ConnectedHost {
         this.heard();
         return result as Result<K>;
       } catch (error) {
-        if (error instanceof RemoteError || this.#rpc === rpc) throw error;
+        if (!(error instanceof ConnectionClosedError)) throw error;
+        await rpc.closed; // it may only have begun to close
       }
     }
   }

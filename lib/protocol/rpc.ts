@@ -308,13 +308,18 @@ class ChannelRpc {
     return this.#closeReason;
   }
 
-  #closedError(method: string): ClusterrrError {
+  #closedError(method: string): ConnectionClosedError {
     const reason = this.#closeReason ?? this.#channel.closeReason;
-    return new ClusterrrError(
+    return new ConnectionClosedError(
       `The connection to ${describePeer(this.peer)} is closed${reason ? ` (${reason})` : ""}; ` +
         `${method} was not answered`,
     );
   }
+}
+
+/** A call got no answer, since the connection had ended, or ended meanwhile. */
+export class ConnectionClosedError extends ClusterrrError {
+  override name = "ConnectionClosedError";
 }
 
 /** Why a handler's signal is aborted. */
