@@ -29,6 +29,7 @@ import { type Rpc, startRpc } from "../lib/protocol/rpc.ts";
 import { sleep } from "../lib/sleep.ts";
 import { collectRecording } from "./collect.ts";
 import { hashImages } from "./images.ts";
+import { newRecordingId } from "./record.ts";
 import { type FileRpc, openFiles, sendImage } from "./remote_files.ts";
 import { showRun } from "./run_progress.ts";
 import { replayReportOf, verifyRunOf } from "./remote_replay.ts";
@@ -141,6 +142,7 @@ class CoordinatorClient implements ClusterClient {
       await this.#sendImages(host, address, needed, progress, signal);
     }
     const { run } = await this.#call("runs.record", {
+      run: newRecordingId(),
       name: options.name ?? cluster.name,
       createdAt: new Date().toISOString(),
       cluster,
@@ -221,6 +223,7 @@ class CoordinatorClient implements ClusterClient {
       ? placement
       : await this.#spread(recording, hosts, placement);
     const { run } = await this.#call("runs.replay", {
+      run: newRecordingId(),
       recording,
       checks,
       placement: [...places],

@@ -78,7 +78,7 @@ bed.test(
       expectVerified(await hosts.there(["verify", "duo", ...swapped]), names);
       expectVerified(await bed.json(["verify", directory]), names);
       const pack = bed.path("duo.tar");
-      await bed.json(["pack", directory, "--out", pack]);
+      await bed.json(["pack", directory, pack]);
       await bed.json(["unpack", pack, "--out", bed.path("duo.unpacked")]);
       expectVerified(await bed.json(["verify", bed.path("duo.unpacked")]), names);
     });

@@ -160,14 +160,21 @@ class Listener implements TlsListener {
       () => settle("it did not finish its handshake in time"),
       this.#options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
     );
-    socket.on("close", () => settle("it closed the connection before it was let in"));
-    this.#handshake(relaySocket(socket)).then(() => settle(), (error) => settle(messageOf(error)));
+    // Who is to join looks at our certificates first, and then connects again.
+    let looks = false;
+    socket.on(
+      "close",
+      () => settle(looks ? undefined : "it closed the connection before it was let in"),
+    );
+    this.#handshake(relaySocket(socket), () => looks = true)
+      .then(() => settle(), (error) => settle(messageOf(error)));
   }
 
   /** Resolves once the peer is let in, or has been answered. */
-  async #handshake(below: RelayedSocket): Promise<void> {
+  async #handshake(below: RelayedSocket, joins: () => void): Promise<void> {
     const tls = await this.#secure(below);
     if (tls.alpnProtocol === JOIN_PROTOCOL && this.#options.onJoin) {
+      joins();
       await answerJoin(tls, below, this.#options.onJoin);
       return;
     }

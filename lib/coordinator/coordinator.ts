@@ -2,6 +2,7 @@
  * The coordinator: knows the hosts and what runs on them, starts and stops recordings and replays over them,
  * and answers operators. Connections come as channels whose peer is proven; what must outlive it is in the store.
  */
+import type { z } from "zod";
 import { placeUplink, placeVms } from "../cluster/placement.ts";
 import type { ClusterSpec } from "../cluster/spec.ts";
 import { ClusterrrError, ProtocolError } from "../errors.ts";
@@ -63,12 +64,17 @@ const TUNNEL_PORT = 4789;
 
 type Run = RecordingRun | ReplayRun;
 type Operator = Handlers<typeof OPERATOR_METHODS>;
+type Wanted<K extends "runs.record" | "runs.replay"> = z.output<
+  (typeof OPERATOR_METHODS)[K]["params"]
+>;
 
 export class Coordinator {
   readonly #hosts = new Map<string, ConnectedHost>();
   readonly #stored = new Map<string, StoredHost>();
   readonly #runs = new Map<string, Run>();
   readonly #channels = new Set<Channel>();
+  /** Runs that are being written down. */
+  readonly #beginning = new Set<string>();
   readonly #startedAt = performance.now();
   readonly #heartbeatMs: number;
   readonly #lostAfterMs: number;
@@ -278,59 +284,8 @@ export class Coordinator {
         ...(uplinkHost === undefined ? {} : { uplinkHost }),
       };
     },
-    "runs.record": async ({ forMs, ...wanted }) => {
-      const run = newRunId();
-      const plan: RecordPlan = { ...wanted, run, ...this.#tunnelFor(wanted.placement) };
-      this.#requireReady(plan.placement);
-      const stored: Extract<StoredRun, { kind: "record" }> = {
-        kind: "record",
-        run,
-        name: plan.name,
-        cluster: plan.cluster.name,
-        startedAt: plan.createdAt,
-        phase: "preparing",
-        placement: plan.placement,
-        ended: false,
-        epochMs: plan.epochMs,
-        ...(forMs === undefined ? {} : { forMs }),
-      };
-      await this.store.putRun(stored);
-      this.#add(RecordingRun.begin(stored, plan, this.store, this.#hosts, this.#observer));
-      return { run };
-    },
-    "runs.replay": async ({ recording: reference, checks, windowEpochs, placement: wanted }) => {
-      const recording = await this.store.findRecording(reference);
-      const sources = recording.placement.map((placed) => ({
-        ...placed,
-        address: this.#addressOf(placed.host),
-      }));
-      const placement = this.#placeReplay(recording.placement, wanted);
-      this.#requireReady(placement);
-      const run = newRunId();
-      const stored: Extract<StoredRun, { kind: "replay" }> = {
-        kind: "replay",
-        run,
-        name: recording.name,
-        startedAt: new Date().toISOString(),
-        phase: "preparing",
-        placement,
-        ended: false,
-        plan: {
-          run,
-          recording: recording.id,
-          placement: placement.map((placed) => ({
-            ...placed,
-            address: this.#addressOf(placed.host),
-          })),
-          sources,
-          checks,
-          ...(windowEpochs === undefined ? {} : { windowEpochs }),
-        },
-      };
-      await this.store.putRun(stored);
-      this.#add(new ReplayRun(stored, this.store, this.#hosts, this.#patienceMs));
-      return { run };
-    },
+    "runs.record": (wanted) => this.#once(wanted.run, () => this.#record(wanted)),
+    "runs.replay": (wanted) => this.#once(wanted.run, () => this.#replay(wanted)),
     "runs.status": async ({ run: id }) => {
       const run = this.#runs.get(id);
       const stored = run?.stored ?? await this.store.run(id);
@@ -366,6 +321,65 @@ export class Coordinator {
       return {};
     },
   };
+
+  /** Begins a run, unless it has begun: an operator whose connection was lost asks again. */
+  async #once(run: string, begin: () => Promise<void>): Promise<{ run: string }> {
+    if (this.#runs.has(run) || this.#beginning.has(run)) return { run };
+    this.#beginning.add(run);
+    try {
+      if (await this.store.run(run) === undefined) await begin();
+      return { run };
+    } finally {
+      this.#beginning.delete(run);
+    }
+  }
+
+  async #record({ forMs, ...wanted }: Wanted<"runs.record">): Promise<void> {
+    const plan: RecordPlan = { ...wanted, ...this.#tunnelFor(wanted.placement) };
+    this.#requireReady(plan.placement);
+    const stored: Extract<StoredRun, { kind: "record" }> = {
+      kind: "record",
+      run: plan.run,
+      name: plan.name,
+      cluster: plan.cluster.name,
+      startedAt: plan.createdAt,
+      phase: "preparing",
+      placement: plan.placement,
+      ended: false,
+      epochMs: plan.epochMs,
+      ...(forMs === undefined ? {} : { forMs }),
+    };
+    await this.store.putRun(stored);
+    this.#add(RecordingRun.begin(stored, plan, this.store, this.#hosts, this.#observer));
+  }
+
+  async #replay(
+    { run, recording: reference, checks, windowEpochs, placement: wanted }: Wanted<"runs.replay">,
+  ): Promise<void> {
+    const recording = await this.store.findRecording(reference);
+    const reachable = (placed: PlacedVms) => ({ ...placed, address: this.#addressOf(placed.host) });
+    const placement = this.#placeReplay(recording.placement, wanted);
+    this.#requireReady(placement);
+    const stored: Extract<StoredRun, { kind: "replay" }> = {
+      kind: "replay",
+      run,
+      name: recording.name,
+      startedAt: new Date().toISOString(),
+      phase: "preparing",
+      placement,
+      ended: false,
+      plan: {
+        run,
+        recording: recording.id,
+        placement: placement.map(reachable),
+        sources: recording.placement.map(reachable),
+        checks,
+        ...(windowEpochs === undefined ? {} : { windowEpochs }),
+      },
+    };
+    await this.store.putRun(stored);
+    this.#add(new ReplayRun(stored, this.store, this.#hosts, this.#patienceMs));
+  }
 
   #known(name: string): StoredHost {
     const stored = this.#stored.get(name);
@@ -525,8 +539,4 @@ function outcomeOf(stored: StoredRun): RunOutcome {
   if (stored.failure === undefined) return "completed";
   const begun = stored.kind === "record" ? stored.runningSince : stored.results;
   return begun === undefined ? "aborted" : "failed";
-}
-
-function newRunId(): string {
-  return crypto.getRandomValues(new Uint8Array(8)).toHex();
 }

@@ -44,12 +44,12 @@ export class RemoteRecording implements RecordingAgentPort {
   async prepare(plan: RecordPlan): Promise<void> {
     await this.host.whenConnected();
     this.#instance = this.host.hello!.instance;
+    this.watch();
     await this.host.call("record.prepare", plan, { timeoutMs: PREPARE_MS });
   }
 
   async arm(): Promise<void> {
     await this.host.call("record.arm", { run: this.run_ });
-    this.watch();
   }
 
   async run(): Promise<void> {

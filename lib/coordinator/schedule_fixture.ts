@@ -110,7 +110,8 @@ class Schedule {
   }
 
   async #replay(): Promise<void> {
-    const params = { recording: "a recording", checks: false, placement: [] };
+    const run = crypto.getRandomValues(new Uint8Array(8)).toHex();
+    const params = { run, recording: "a recording", checks: false, placement: [] };
     try {
       await this.world.operator.call("runs.replay", params);
       this.#count("replay");

@@ -235,6 +235,7 @@ export class SimulatedWorld {
   ): Promise<string> {
     const placed = Object.entries(placement).map(([host, vms]) => ({ host, vms: [...vms] }));
     const { run } = await this.operator.call("runs.record", {
+      run: crypto.getRandomValues(new Uint8Array(8)).toHex(),
       name: "a recording",
       createdAt: new Date().toISOString(),
       cluster: clusterOf(placed.flatMap(({ vms }) => vms)),

@@ -332,13 +332,13 @@ export const OPERATOR_METHODS = {
     }),
   },
   "runs.record": {
-    params: recordPlan.omit({ tunnel: true, run: true }).extend({
-      forMs: milliseconds.exactOptional(),
-    }),
+    /** `run` is chosen by the operator: who asks again, since the answer was lost, begins no second one. */
+    params: recordPlan.omit({ tunnel: true }).extend({ forMs: milliseconds.exactOptional() }),
     result: ofRun,
   },
   "runs.replay": {
     params: z.strictObject({
+      run: runId,
       /** Its name, or the beginning of its id. */
       recording: text,
       checks: z.boolean(),

@@ -335,6 +335,7 @@ class Bench {
       const hosts = names.slice(from, from + HOSTS_A_RECORDING);
       const cluster = clusterOn(`bench-${from}`, hosts);
       const { run } = await this.operator.call("runs.record", {
+        run: crypto.getRandomValues(new Uint8Array(8)).toHex(),
         name: cluster.name,
         createdAt: new Date().toISOString(),
         cluster,
