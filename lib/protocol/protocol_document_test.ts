@@ -3,6 +3,13 @@ import assert from "node:assert/strict";
 import { z } from "zod";
 import { decodeToken, encodeToken } from "../identity/join_token.ts";
 import { joinAnswer, joinRequest } from "../identity/joining.ts";
+import {
+  AGENT_METHODS,
+  AGENT_REPORTS,
+  FILE_METHODS,
+  linkOpening,
+  OPERATOR_METHODS,
+} from "./control.ts";
 import { encodeMessage, JSON_KIND, MessageDecoder } from "./framing.ts";
 import { isWelcome, WELCOME } from "./greeting.ts";
 import { channelPair } from "./memory_channel.ts";
@@ -97,4 +104,26 @@ Deno.test("the exchange of calls", async () => {
   assert.deepEqual(notes, ["no answer"]);
   raw.close();
   await rpc.closed;
+});
+
+Deno.test("control: every example fits its schema, and every method is in the table", () => {
+  const tables: Record<string, Record<string, { params: z.ZodType; result: z.ZodType }>> = {
+    AGENT_METHODS,
+    AGENT_REPORTS,
+    OPERATOR_METHODS,
+    FILE_METHODS,
+  };
+  for (const { head, lines } of examples("control")) {
+    const [, table, method, side] = /^(\w+)\.(.*)\.(params|result)$/.exec(head) ?? [];
+    const schema = table === undefined
+      ? linkOpening
+      : tables[table]![method!]![side as "params" | "result"];
+    const json = JSON.parse(lines.join(" "));
+    assert.deepEqual(schema.parse(json), json, head);
+  }
+  for (const methods of Object.values(tables)) {
+    for (const method of Object.keys(methods)) {
+      assert.ok(document.includes(`\`${method}\``), `${method} is not in the document`);
+    }
+  }
 });
