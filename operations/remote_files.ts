@@ -1,7 +1,7 @@
 /** Fetches parts of recordings from agents, and sends images to them. */
 import { dirname } from "node:path";
 import type { z } from "zod";
-import { ClusterrrError } from "../lib/errors.ts";
+import { ClusterrrError, ProtocolError } from "../lib/errors.ts";
 import type { Channel } from "../lib/protocol/channel.ts";
 import { CONTROL_VERSION, FILE_METHODS, PORTION_BYTES_MAX } from "../lib/protocol/control.ts";
 import { JSON_KIND } from "../lib/protocol/framing.ts";
@@ -13,6 +13,9 @@ export type FileRpc = Rpc<typeof FILE_METHODS>;
 /** Portions that are asked for before the first has come. */
 const AHEAD = 4;
 const PORTION_MS = 60_000;
+
+/** The files of a part of a recording: nothing that leads elsewhere, on either side. */
+export const PART_FILE = /^(cluster\.yaml|vms\/[a-z][a-z0-9-]{0,30}\/[a-z0-9-]+\.(seg|log))$/;
 
 /** Opens the file service on a channel to an agent's link listener. */
 export async function openFiles(channel: Channel): Promise<FileRpc> {
@@ -29,6 +32,12 @@ export interface RecordingPart {
 
 export async function listPart(rpc: FileRpc, recording: string): Promise<RecordingPart> {
   const { manifest, files } = await rpc.call("files.list", { recording });
+  const strange = files.find(({ path }) => !PART_FILE.test(path));
+  if (strange !== undefined) {
+    throw new ProtocolError(
+      `${rpc.peer.name} offers ${strange.path}, which is no file of a recording.`,
+    );
+  }
   return { manifest: manifestSchema.parse(manifest), files };
 }
 

@@ -5,10 +5,8 @@ import type { Channel } from "../../lib/protocol/channel.ts";
 import { type Handlers, startRpc } from "../../lib/protocol/rpc.ts";
 import { readManifest } from "../../lib/recording/manifest.ts";
 import { isOnHost } from "../images.ts";
+import { PART_FILE } from "../remote_files.ts";
 import type { AgentState } from "./agent_state.ts";
-
-/** Of a part of a recording, what is given out: nothing that leads elsewhere. */
-const PART_FILE = /^(cluster\.yaml|vms\/[a-z][a-z0-9-]{0,30}\/[a-z0-9-]+\.(seg|log))$/;
 
 /** Serves `channel` until it is closed. */
 export function serveFiles(channel: Channel, state: AgentState): void {
