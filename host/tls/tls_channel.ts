@@ -9,6 +9,7 @@
  * Memory: an inbox of about 512 KiB and one unfinished message; then the socket is not read any more, and the
  * sender's `send` waits once the kernel's buffers are full.
  */
+import { concat } from "../../lib/bytes/concat.ts";
 import type { Buffer } from "node:buffer";
 import type { TLSSocket } from "node:tls";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
@@ -85,7 +86,7 @@ export class TlsChannel implements Channel {
     const batch = this.#unwritten;
     if (this.#ended || batch.length === 0) return;
     this.#unwritten = [];
-    this.#tls.write(joined(batch.map(({ bytes }) => bytes)), (error?: Error | null) => {
+    this.#tls.write(concat(batch.map(({ bytes }) => bytes)), (error?: Error | null) => {
       for (const { done } of batch) done(error);
     });
   }
@@ -155,15 +156,4 @@ export class TlsChannel implements Channel {
       cause ? { cause } : undefined,
     );
   }
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0]!;
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

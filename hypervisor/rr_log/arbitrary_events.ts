@@ -1,4 +1,5 @@
 /** Random rr log events for the property tests of this folder: every kind of a table, every field. */
+import { concat } from "../../lib/bytes/concat.ts";
 import fc from "fast-check";
 import { encodeEvent, type RrEventBody } from "./events.ts";
 import type { RrInput } from "./input.ts";
@@ -68,15 +69,4 @@ export function arbitraryEvent(table: RrLogTable): fc.Arbitrary<EncodableEvent> 
 /** The events' bytes, one after the other. */
 export function encodeAll(events: readonly EncodableEvent[], table: RrLogTable): Uint8Array {
   return concat(events.map((event) => encodeEvent(event, table)));
-}
-
-/** One array of many. */
-export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FormatError } from "../../lib/errors.ts";
-import { arbitraryEvent, arbitraryEventOf, concat, encodeAll } from "./arbitrary_events.ts";
+import { concat } from "../../lib/bytes/concat.ts";
+import { arbitraryEvent, arbitraryEventOf, encodeAll } from "./arbitrary_events.ts";
 import { decodeEvents, encodeEvent, formatEvent, type RrEvent } from "./events.ts";
 import { parseRrLog } from "./stream.ts";
 import { FRAME_BYTES_MAX, RR_LOG_TABLES, tableForQemu } from "./tables.ts";

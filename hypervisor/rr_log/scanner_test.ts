@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FormatError } from "../../lib/errors.ts";
-import { arbitraryEvent, concat, encodeAll } from "./arbitrary_events.ts";
+import { concat } from "../../lib/bytes/concat.ts";
+import { arbitraryEvent, encodeAll } from "./arbitrary_events.ts";
 import { decodeEvents, encodeEvent, type RrEvent } from "./events.ts";
 import { FRAME_HEADER_BYTES, type LogPlace, RrLogScanner, type RrLogSink } from "./scanner.ts";
 import { ARRAY_BYTES_MAX, FRAME_BYTES_MAX, tableForQemu } from "./tables.ts";

@@ -15,6 +15,7 @@
  * clock follows at all. s is the time of the first start since CHECKPOINT_CLOCK_WARP_ACCOUNT, behind which the
  * timer is off, that set the timer: behind one that does not, there is no CHECKPOINT_CLOCK_VIRTUAL_RT.
  */
+import { concat } from "../../lib/bytes/concat.ts";
 import type { LogMender } from "../../lib/roles/replay_source.ts";
 import { measureEvent } from "./measure.ts";
 import type { RrLogTable } from "./tables.ts";
@@ -69,18 +70,8 @@ export function stoppedTimerMender(table: RrLogTable): LogMender {
         if (seen === "start's clock") candidate = bytes.slice(at, at + CLOCK_BYTES);
         at += measureEvent(bytes, at, bytes.length, table, "the log", at);
       }
-      return parts.length === 0 ? bytes : joined([...parts, bytes.subarray(from)]);
+      return parts.length === 0 ? bytes : concat([...parts, bytes.subarray(from)]);
     },
     beforeFrame: () => missingBefore(-1),
   };
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { FormatError, VersionError } from "../../lib/errors.ts";
-import { concat } from "./arbitrary_events.ts";
+import { concat } from "../../lib/bytes/concat.ts";
 import { decodeEvents } from "./events.ts";
 import { detectForm, parseRrLog, readRrLogFile, replayPreamble, syntheticEnd } from "./stream.ts";
 import { REPLAY_VERSION, tableForQemu } from "./tables.ts";

@@ -9,6 +9,7 @@
  * allocates by a length that was only announced, and refuses a length as soon as it has the five bytes that
  * tell it.
  */
+import { concat } from "../bytes/concat.ts";
 import { ProtocolError } from "../errors.ts";
 import type { Message } from "./channel.ts";
 
@@ -93,7 +94,7 @@ export class MessageDecoder {
     const parts = this.#parts;
     this.#parts = [];
     this.#headerBytes = 0;
-    return { kind: this.#header[4]!, body: parts.length === 1 ? parts[0]! : joined(parts) };
+    return { kind: this.#header[4]!, body: parts.length === 1 ? parts[0]! : concat(parts) };
   }
 }
 
@@ -104,14 +105,4 @@ function checkLength(kind: number, length: number): void {
       `A message of kind ${kind} with ${length} bytes is above the bound of ${max} bytes`,
     );
   }
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
