@@ -14,6 +14,7 @@ import { ClusterrrError, messageOf } from "../../lib/errors.ts";
 import type { RecordedPart, RecordPlan, RecordStatus } from "../../lib/protocol/control.ts";
 import type { RecordingEnd } from "../../lib/roles/recording_coordinator.ts";
 import type { VmNumber } from "../../lib/units.ts";
+import { type Log, logOf } from "../../lib/telemetry/log.ts";
 import type { RecordingValues } from "../../lib/telemetry/role_values.ts";
 import { HostRecording } from "../host_recording.ts";
 import { locateImages, withLocalImages } from "../images.ts";
@@ -23,6 +24,7 @@ import { Once } from "./once.ts";
 /** One recording on this host. */
 export class AgentRecording {
   readonly #once = new Once();
+  readonly #log: Log;
   readonly #stop = new AbortController();
   #recording: HostRecording | undefined;
   #phase: RecordStatus["phase"] = "preparing";
@@ -39,7 +41,9 @@ export class AgentRecording {
     readonly plan: RecordPlan,
     private readonly host: string,
     private readonly state: AgentState,
-  ) {}
+  ) {
+    this.#log = logOf("agent", { run: plan.run, host });
+  }
 
   get phase(): RecordStatus["phase"] {
     return this.#phase;
@@ -89,6 +93,9 @@ export class AgentRecording {
         this.#stop.signal,
       );
       this.#enter("prepared");
+      for (const { name, number } of own) {
+        this.#log.with({ vm: name }).info("VM {vm} is created, paused", { number });
+      }
     });
   }
 
@@ -140,7 +147,10 @@ export class AgentRecording {
         () => this.#finished = true,
         (error) => this.#failure = messageOf(error),
       );
-      recording.crashed().then((error) => this.#crash = error.message);
+      recording.crashed().then((error) => {
+        this.#crash = error.message;
+        this.#log.error("{reason}", { reason: error.message });
+      });
       this.#enter("armed");
     });
   }
@@ -201,6 +211,9 @@ export class AgentRecording {
         // Whatever cannot be written: VMs, network and processes go.
         await recording?.close();
         this.#enter("concluded");
+        for (const { name, framesSent, icount, ended } of this.#vms) {
+          this.#log.with({ vm: name }).info("VM {vm} is recorded", { framesSent, icount, ended });
+        }
       }
       return {
         vms: manifest?.vms ?? [],
