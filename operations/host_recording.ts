@@ -143,7 +143,8 @@ export class HostRecording implements RecordingAgentPort {
     this.#cleanup.defer(() => this.#network.remove());
     this.#recorder = await armRecorder(this.#network, networkPlan);
     this.#cleanup.defer(() => this.#recorder.close());
-    await Promise.all(this.#vms.map((vm) => this.#makeVm(vm, run, signal)));
+    const machines = await Promise.all(this.#vms.map((vm) => this.#makeVm(vm, run, signal)));
+    this.#machines.push(...machines); // in the order of the cluster file
     writeManifest(plan.directory, this.#manifest);
 
     say("starting the VMs");
@@ -174,7 +175,11 @@ export class HostRecording implements RecordingAgentPort {
     );
   }
 
-  async #makeVm(vm: VmSpec, run: RunDirectory, signal: AbortSignal): Promise<void> {
+  async #makeVm(
+    vm: VmSpec,
+    run: RunDirectory,
+    signal: AbortSignal,
+  ): Promise<RecordedQemu> {
     const { directory, start: { snapshot } } = this.plan;
     const vmDir = vmDirectory(directory, vm.name);
     const firstIcount = firstIcountOf(snapshot, vm);
@@ -197,7 +202,7 @@ export class HostRecording implements RecordingAgentPort {
       snapshot === undefined || vm.serialInput === undefined ? vm.serialInput : "",
     );
     this.#cleanup.defer(() => machine.close());
-    this.#machines.push(machine);
+    return machine;
   }
 
   #recorded(vm: VmNumber): ManifestVm {
