@@ -17,7 +17,7 @@
  */
 import { concat } from "../../lib/bytes/concat.ts";
 import type { LogMender } from "../../lib/roles/replay_source.ts";
-import { measureEvent } from "./measure.ts";
+import { lengthsOf, measureEvent } from "./measure.ts";
 import type { RrLogTable } from "./tables.ts";
 
 const CLOCK_BYTES = 9;
@@ -41,6 +41,7 @@ export function stoppedTimerMender(table: RrLogTable): LogMender {
   const account = kindOf("CHECKPOINT_CLOCK_WARP_ACCOUNT");
   const timers = kindOf("CHECKPOINT_CLOCK_VIRTUAL_RT");
   const clock = kindOf("CLOCK_VIRTUAL_RT");
+  const lengths = lengthsOf(table);
   let seen: Seen = "nothing";
   /** The clock of the start that was seen last, and of the one that the timer counts from. */
   let candidate: Uint8Array | undefined;
@@ -62,13 +63,15 @@ export function stoppedTimerMender(table: RrLogTable): LogMender {
       const parts: Uint8Array[] = [];
       let from = 0;
       for (let at = 0; at < bytes.length;) {
-        const missing = missingBefore(bytes[at]!);
+        const kind = bytes[at]!;
+        const missing = missingBefore(kind);
         if (missing !== undefined) {
           parts.push(bytes.subarray(from, at), missing);
           from = at;
         }
         if (seen === "start's clock") candidate = bytes.slice(at, at + CLOCK_BYTES);
-        at += measureEvent(bytes, at, bytes.length, table, "the log", at);
+        const length = lengths[kind]!;
+        at += length > 0 ? length : measureEvent(bytes, at, bytes.length, table, "the log", at);
       }
       return parts.length === 0 ? bytes : concat([...parts, bytes.subarray(from)]);
     },
