@@ -1,6 +1,6 @@
 /** What the hosts of a replay found, put together into what one host's replay is reported as. */
 import type { ReplayReport, VerifyRun, VmVerification } from "../lib/cli/ports.ts";
-import { passed } from "../lib/cli/verification.ts";
+import { isIdentical } from "../lib/cli/verification.ts";
 import type { Divergence } from "../lib/errors.ts";
 import type { ReplayResult } from "../lib/protocol/control.ts";
 import { instructionCount } from "../lib/units.ts";
@@ -22,7 +22,7 @@ export function replayReportOf(results: readonly ReplayResult[]): ReplayReport {
 export function verifyRunOf(results: readonly ReplayResult[]): VerifyRun {
   const divergence = divergenceOf(results);
   const { recordS, replayS } = timesOf(results);
-  const complete = results.every((each) => each.incomplete === undefined);
+  const incomplete = results.some((each) => each.incomplete !== undefined);
   const vms = vmsOf(results).map((vm): VmVerification => ({
     name: vm.name,
     frames: { recorded: vm.framesRecorded, matched: vm.framesMatched },
@@ -31,11 +31,8 @@ export function verifyRunOf(results: readonly ReplayResult[]): VerifyRun {
     replayS: vm.replayS,
     recordS,
   }));
-  const identical = (vm: VmVerification) =>
-    vm.console &&
-    (!complete || (vm.checks.every(passed) && vm.frames.matched === vm.frames.recorded));
   return {
-    ok: divergence === undefined && vms.every(identical),
+    ok: divergence === undefined && vms.every((vm) => isIdentical(vm, incomplete)),
     replayS,
     recordS,
     vms,

@@ -9,7 +9,7 @@ import type {
   VerifyRun,
   VmVerification,
 } from "../lib/cli/ports.ts";
-import { summarizeRuns } from "../lib/cli/verification.ts";
+import { isIdentical, summarizeRuns } from "../lib/cli/verification.ts";
 import { CheckpointIndex } from "./checkpoint_index.ts";
 import { addSnapshots } from "./index.ts";
 import { type OpenRecording, openRecording } from "./open_recording.ts";
@@ -70,19 +70,12 @@ function verifyRun(recording: OpenRecording, outcome: ReplayOutcome): VerifyRun 
     };
   });
   const { divergence } = outcome;
+  const incomplete = recording.incomplete !== undefined;
   return {
-    ok: divergence === undefined && vms.every((vm) => isIdentical(vm, recording)),
+    ok: divergence === undefined && vms.every((vm) => isIdentical(vm, incomplete)),
     replayS: outcome.replayS,
     recordS,
     vms,
     ...(divergence === undefined ? {} : { divergence }),
   };
-}
-
-function isIdentical(vm: VmVerification, recording: OpenRecording): boolean {
-  const checksEqual = vm.checks.every((check) => check.icount && check.registers && check.ram);
-  if (!vm.console) return false;
-  // Of a recording that was cut off, the last sends and checks may lie behind the last whole block.
-  if (recording.incomplete !== undefined) return true;
-  return checksEqual && vm.frames.matched === vm.frames.recorded;
 }

@@ -54,3 +54,12 @@ function worstCheck(check: StateCheck, runs: readonly VmVerification[]): StateCh
 export function passed(check: StateCheck): boolean {
   return check.icount && check.registers && check.ram;
 }
+
+/**
+ * Whether a VM's replay was the same as its recording.
+ * @param incomplete the recording was cut off: the last sends and checks may lie behind the last whole block
+ */
+export function isIdentical(vm: VmVerification, incomplete: boolean): boolean {
+  if (!vm.console) return false;
+  return incomplete || (vm.checks.every(passed) && vm.frames.matched === vm.frames.recorded);
+}

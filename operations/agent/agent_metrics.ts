@@ -1,5 +1,6 @@
 /** Takes what an agent's runs have counted over into its metrics and its health; called once a second. */
 import { RUN_PHASES, type RunPhase } from "../../lib/telemetry/definitions.ts";
+import { passed } from "../../lib/cli/verification.ts";
 import type { ReplayResult } from "../../lib/protocol/control.ts";
 import type { Health } from "../../lib/telemetry/health.ts";
 import type { AgentMetrics } from "../../lib/telemetry/metrics.ts";
@@ -75,7 +76,7 @@ export class AgentMetricsView {
   #showResult(run: string, { vms, divergence }: ReplayResult): void {
     for (const { name, checks } of vms) {
       const labels = { run, vm: name };
-      const failed = checks.filter((check) => !(check.icount && check.registers && check.ram));
+      const failed = checks.filter((check) => !passed(check));
       this.metrics.checksCompared.set(labels, checks.length);
       this.metrics.checksFailed.set(labels, failed.length);
     }
