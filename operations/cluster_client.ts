@@ -25,11 +25,11 @@ import {
   type ReplayResult,
   type RunStatus,
 } from "../lib/protocol/control.ts";
+import { newRunId } from "../lib/protocol/run_id.ts";
 import { type Rpc, startRpc } from "../lib/protocol/rpc.ts";
 import { sleep } from "../lib/sleep.ts";
 import { collectRecording } from "./collect.ts";
 import { hashImages } from "./images.ts";
-import { newRecordingId } from "./record.ts";
 import { type FileRpc, openFiles, sendImage } from "./remote_files.ts";
 import { showRun } from "./run_progress.ts";
 import { replayReportOf, verifyRunOf } from "./remote_replay.ts";
@@ -142,7 +142,7 @@ class CoordinatorClient implements ClusterClient {
       await this.#sendImages(host, address, needed, progress, signal);
     }
     const { run } = await this.#call("runs.record", {
-      run: newRecordingId(),
+      run: newRunId(),
       name: options.name ?? cluster.name,
       createdAt: new Date().toISOString(),
       cluster,
@@ -223,7 +223,7 @@ class CoordinatorClient implements ClusterClient {
       ? placement
       : await this.#spread(recording, hosts, placement);
     const { run } = await this.#call("runs.replay", {
-      run: newRecordingId(),
+      run: newRunId(),
       recording,
       checks,
       placement: [...places],

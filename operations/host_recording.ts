@@ -83,10 +83,9 @@ export interface HostProgress extends VmProgress {
 export class HostRecording implements RecordingAgentPort {
   readonly #cleanup = new AsyncDisposableStack();
   readonly #logs = new Map<VmNumber, HybridLogWriter>();
-  readonly #machines: RecordedQemu[] = [];
   readonly #table: RrLogTable;
   readonly #vms: readonly VmSpec[];
-  #manifest: Manifest;
+  readonly #manifest: Manifest;
   #network!: Network;
   #recorder!: Recorder;
   #agent!: RecordingAgent;
@@ -144,12 +143,11 @@ export class HostRecording implements RecordingAgentPort {
     this.#recorder = await armRecorder(this.#network, networkPlan);
     this.#cleanup.defer(() => this.#recorder.close());
     const machines = await Promise.all(this.#vms.map((vm) => this.#makeVm(vm, run, signal)));
-    this.#machines.push(...machines); // in the order of the cluster file
     writeManifest(plan.directory, this.#manifest);
 
     say("starting the VMs");
     const starts = await Promise.allSettled([
-      ...this.#machines.map((machine) => machine.start()),
+      ...machines.map((machine) => machine.start()),
       ...(snapshot === undefined ? [] : [verifySnapshot(snapshot)]), // it takes as long
     ]);
     const failed = starts.find((start) => start.status === "rejected");
@@ -159,7 +157,7 @@ export class HostRecording implements RecordingAgentPort {
         : failed.reason;
     }
     this.#agent = new RecordingAgent(
-      this.#machines.map((vm) => ({
+      machines.map((vm) => ({
         vm,
         log: this.#logs.get(vm.number)!,
         scanner: (sink) => {

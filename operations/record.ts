@@ -10,6 +10,7 @@ import type {
   RecordReport,
   VmProgress as ShownProgress,
 } from "../lib/cli/ports.ts";
+import { newRunId } from "../lib/protocol/run_id.ts";
 import type { Manifest } from "../lib/recording/manifest.ts";
 import { coordinateRecording } from "../lib/roles/recording_coordinator.ts";
 import { totalsOf } from "../lib/cli/totals.ts";
@@ -45,7 +46,7 @@ export async function record(
   if (signal.aborted) throw new InterruptedError("Interrupted before the recording began.");
   const recording = await HostRecording.prepare(
     {
-      id: newRecordingId(),
+      id: newRunId(),
       name: options.name ?? spec.name,
       createdAt,
       directory: resolve(options.out),
@@ -69,11 +70,6 @@ export async function record(
   } finally {
     await recording.close();
   }
-}
-
-/** A random name that no other recording has. */
-export function newRecordingId(): string {
-  return crypto.getRandomValues(new Uint8Array(8)).toHex();
 }
 
 async function recordAll(

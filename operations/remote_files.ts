@@ -3,8 +3,7 @@ import { dirname } from "node:path";
 import type { z } from "zod";
 import { ClusterrrError, ProtocolError } from "../lib/errors.ts";
 import type { Channel } from "../lib/protocol/channel.ts";
-import { CONTROL_VERSION, FILE_METHODS, PORTION_BYTES_MAX } from "../lib/protocol/control.ts";
-import { JSON_KIND } from "../lib/protocol/framing.ts";
+import { FILE_METHODS, openLink, PORTION_BYTES_MAX } from "../lib/protocol/control.ts";
 import { type Rpc, startRpc } from "../lib/protocol/rpc.ts";
 import { type Manifest, manifestSchema } from "../lib/recording/manifest.ts";
 
@@ -19,8 +18,7 @@ export const PART_FILE = /^(cluster\.yaml|vms\/[a-z][a-z0-9-]{0,30}\/[a-z0-9-]+\
 
 /** Opens the file service on a channel to an agent's link listener. */
 export async function openFiles(channel: Channel): Promise<FileRpc> {
-  const opening = { open: "files", protocol: CONTROL_VERSION };
-  await channel.send(JSON_KIND, new TextEncoder().encode(JSON.stringify(opening)));
+  await openLink(channel, { open: "files" });
   return startRpc(channel, { serves: {}, handlers: {}, calls: FILE_METHODS });
 }
 

@@ -24,7 +24,13 @@ import { concludeLate } from "./late_host.ts";
 import { RecordingRun } from "./recording_run.ts";
 import { ReplayRun } from "./replay_run.ts";
 import { NO_OBSERVER, type RunObserver, type RunOutcome } from "./run_observer.ts";
-import type { CoordinatorStore, StoredHost, StoredRun } from "./store.ts";
+import type {
+  CoordinatorStore,
+  StoredHost,
+  StoredRecord,
+  StoredReplay,
+  StoredRun,
+} from "./store.ts";
 
 /** Who may connect; `lib/identity` implements it. */
 export interface Admissions {
@@ -337,7 +343,7 @@ export class Coordinator {
   async #record({ forMs, ...wanted }: Wanted<"runs.record">): Promise<void> {
     const plan: RecordPlan = { ...wanted, ...this.#tunnelFor(wanted.placement) };
     this.#requireReady(plan.placement);
-    const stored: Extract<StoredRun, { kind: "record" }> = {
+    const stored: StoredRecord = {
       kind: "record",
       run: plan.run,
       name: plan.name,
@@ -360,7 +366,7 @@ export class Coordinator {
     const reachable = (placed: PlacedVms) => ({ ...placed, address: this.#addressOf(placed.host) });
     const placement = this.#placeReplay(recording.placement, wanted);
     this.#requireReady(placement);
-    const stored: Extract<StoredRun, { kind: "replay" }> = {
+    const stored: StoredReplay = {
       kind: "replay",
       run,
       name: recording.name,

@@ -37,10 +37,6 @@ export class RemoteRecording implements RecordingAgentPort {
     ];
   }
 
-  get isLost(): boolean {
-    return this.#isLost;
-  }
-
   async prepare(plan: RecordPlan): Promise<void> {
     await this.host.whenConnected();
     this.#instance = this.host.hello!.instance;

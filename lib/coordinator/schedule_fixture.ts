@@ -1,4 +1,5 @@
 /** A random schedule: what is recorded and replayed, and all that goes wrong meanwhile. The seed says it all. */
+import { newRunId } from "../protocol/run_id.ts";
 import { sleep } from "../sleep.ts";
 import { RECORDING_STEPS } from "./simulated_recording_fixture.ts";
 import { LOST_AFTER_MS, SimulatedWorld, type WorldOptions } from "./simulated_world_fixture.ts";
@@ -110,7 +111,7 @@ class Schedule {
   }
 
   async #replay(): Promise<void> {
-    const run = crypto.getRandomValues(new Uint8Array(8)).toHex();
+    const run = newRunId();
     const params = { run, recording: "a recording", checks: false, placement: [] };
     try {
       await this.world.operator.call("runs.replay", params);

@@ -7,6 +7,7 @@ import type { ClusterSpec } from "../cluster/spec.ts";
 import { ClusterrrError } from "../errors.ts";
 import type { Channel } from "../protocol/channel.ts";
 import { OPERATOR_METHODS, type RunStatus } from "../protocol/control.ts";
+import { newRunId } from "../protocol/run_id.ts";
 import { type Rpc, startRpc } from "../protocol/rpc.ts";
 import { sleep } from "../sleep.ts";
 import { type Admissions, Coordinator } from "./coordinator.ts";
@@ -235,7 +236,7 @@ export class SimulatedWorld {
   ): Promise<string> {
     const placed = Object.entries(placement).map(([host, vms]) => ({ host, vms: [...vms] }));
     const { run } = await this.operator.call("runs.record", {
-      run: crypto.getRandomValues(new Uint8Array(8)).toHex(),
+      run: newRunId(),
       name: "a recording",
       createdAt: new Date().toISOString(),
       cluster: clusterOf(placed.flatMap(({ vms }) => vms)),

@@ -91,10 +91,6 @@ export class CoordinatorStore {
     return await this.#list(["host"], storedHost);
   }
 
-  async host(name: string): Promise<StoredHost | undefined> {
-    return await this.#get(["host", name], storedHost);
-  }
-
   /** Written with others that come at the same time: when a coordinator starts, all hosts come at once. */
   putHost(host: StoredHost): Promise<void> {
     this.#newHosts.set(host.name, host);

@@ -11,6 +11,8 @@
 import { z } from "zod";
 import { IDENTITY_METHODS } from "../identity/identity_methods.ts";
 import { EPOCH_MAX } from "../clocks/lamport.ts";
+import type { Channel } from "./channel.ts";
+import { JSON_KIND } from "./framing.ts";
 import { clusterSpecSchema } from "../cluster/spec_schema.ts";
 import { sha256, vmSchema } from "../recording/manifest.ts";
 
@@ -405,6 +407,15 @@ export const linkOpening = z.discriminatedUnion("open", [
   z.strictObject({ open: z.literal("files"), protocol: z.literal(CONTROL_VERSION) }),
   z.strictObject({ open: z.literal("replay"), protocol: z.literal(CONTROL_VERSION), run: runId }),
 ]);
+
+/** Says what a channel to an agent's link listener is for. */
+export async function openLink(
+  channel: Channel,
+  opening: { readonly open: "files" } | { readonly open: "replay"; readonly run: string },
+): Promise<void> {
+  const message = JSON.stringify({ ...opening, protocol: CONTROL_VERSION });
+  await channel.send(JSON_KIND, new TextEncoder().encode(message));
+}
 
 export type RecordPlan = z.infer<typeof recordPlan>;
 export type RecordStatus = z.infer<typeof recordStatus>;

@@ -265,11 +265,6 @@ export class ReplayLinks {
     return this.#window.epochs;
   }
 
-  /** The epoch of the VM that is farthest back, as far as is known here. */
-  get slowestEpoch(): number {
-    return this.#window.slowest;
-  }
-
   counters(): LinkCounters[] {
     return [...this.#lines.values()].map(({ link, spool, connections }) => ({
       peer: link.peer.name,

@@ -23,7 +23,9 @@ import {
   type AGENT_REPORTS,
   CONTROL_VERSION,
   linkOpening,
+  openLink,
 } from "../../lib/protocol/control.ts";
+import { newRunId } from "../../lib/protocol/run_id.ts";
 import { JSON_KIND } from "../../lib/protocol/framing.ts";
 import type { Handlers, Rpc } from "../../lib/protocol/rpc.ts";
 import { logOf } from "../../lib/telemetry/log.ts";
@@ -58,7 +60,7 @@ export class Agent {
   readonly #recordings = new Map<string, AgentRecording>();
   readonly #replays = new Map<string, AgentReplay>();
   readonly #stop = new AbortController();
-  readonly #instance = crypto.getRandomValues(new Uint8Array(8)).toHex();
+  readonly #instance = newRunId();
   readonly #log = logOf("agent");
   #listener: TlsListener | undefined;
   #revoked = new Set<string>();
@@ -309,8 +311,7 @@ export class Agent {
 
   async #openLink(host: string, run: string): Promise<Channel> {
     const channel = await this.#connect(host);
-    const opening = { open: "replay", protocol: CONTROL_VERSION, run };
-    await channel.send(JSON_KIND, new TextEncoder().encode(JSON.stringify(opening)));
+    await openLink(channel, { open: "replay", run });
     return channel;
   }
 

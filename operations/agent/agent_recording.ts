@@ -49,11 +49,6 @@ export class AgentRecording {
     return this.#phase;
   }
 
-  /** VMs that are there now. */
-  get vmCount(): number {
-    return this.#phase === "concluded" ? 0 : this.#vmNumbers().length;
-  }
-
   #vmNumbers(): readonly VmNumber[] {
     return this.plan.placement.find(({ host }) => host === this.host)?.vms ?? [];
   }

@@ -37,6 +37,8 @@ export class AgentReplay {
   #links: ReplayLinks | undefined;
   #failure: string | undefined;
   #failedElsewhere = false;
+  /** Resolves when the VMs have ended; never rejects. */
+  #replaying: Promise<void> | undefined;
   #result: ReplayResult | undefined;
 
   constructor(
@@ -48,11 +50,6 @@ export class AgentReplay {
 
   get phase(): ReplayStatus["phase"] {
     return this.#phase;
-  }
-
-  get vmCount(): number {
-    if (this.#phase === "ended") return 0;
-    return this.plan.placement.find(({ host }) => host === this.host)?.vms.length ?? 0;
   }
 
   readonly #progress = {
@@ -94,7 +91,7 @@ export class AgentReplay {
       if (this.#links === undefined) throw new ClusterrrError("The replay is not prepared.");
       this.#phase = "running";
       this.#links.start();
-      void this.#once.take("replay", () => this.#replay());
+      this.#replaying = this.#replay();
     });
   }
 
@@ -157,7 +154,7 @@ export class AgentReplay {
     return this.#once.take("suspend", async () => {
       this.#stop.abort(new ClusterrrError("The replay was stopped."));
       await this.prepare().catch(() => {});
-      if (this.#once.has("replay")) await this.#once.take("replay", () => Promise.resolve());
+      await this.#replaying;
       this.#links?.close();
       this.#phase = "ended";
     });

@@ -21,6 +21,7 @@ import {
   type RecordPlan,
   type RecordStatus,
 } from "../../lib/protocol/control.ts";
+import { newRunId } from "../../lib/protocol/run_id.ts";
 import { type Handlers, type Rpc, startRpc } from "../../lib/protocol/rpc.ts";
 import { sleep } from "../../lib/sleep.ts";
 import { keepCoordinatorLink } from "../../operations/agent/coordinator_link.ts";
@@ -71,7 +72,7 @@ type Phase = RecordStatus["phase"];
 class SimulatedAgent {
   registered = false;
   readonly #runs = new Map<string, { plan: RecordPlan; phase: Phase; epoch: number }>();
-  readonly #instance = crypto.getRandomValues(new Uint8Array(8)).toHex();
+  readonly #instance = newRunId();
 
   constructor(
     readonly name: string,
@@ -335,7 +336,7 @@ class Bench {
       const hosts = names.slice(from, from + HOSTS_A_RECORDING);
       const cluster = clusterOn(`bench-${from}`, hosts);
       const { run } = await this.operator.call("runs.record", {
-        run: crypto.getRandomValues(new Uint8Array(8)).toHex(),
+        run: newRunId(),
         name: cluster.name,
         createdAt: new Date().toISOString(),
         cluster,
