@@ -10,9 +10,10 @@
  * received and in flight. Then the slices, one behind the other, are one replay of the whole.
  */
 import { type Divergence, DivergenceError } from "../lib/errors.ts";
+import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
 import type { ClusterCut } from "../lib/roles/cluster_cut.ts";
 import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
-import type { CheckResult } from "../lib/roles/state_checker.ts";
+import { type CheckResult, comparedAt } from "../lib/roles/state_checker.ts";
 import { instructionCount } from "../lib/units.ts";
 import type { FrameInFlight } from "../net/retransmit/queue.ts";
 import { type IndexedCheckpoint, vmState } from "./checkpoint_index.ts";
@@ -105,7 +106,7 @@ async function replaySlice(
     const ends = (vm: WorldVm) => to?.states.get(vm.vm.number)?.icount ?? Infinity;
     const results = await world.runTo(
       to && cutOf(to),
-      (vm) => vm.census.checks.filter(({ icount }) => icount > begins(vm) + 1 && icount < ends(vm)),
+      (vm, isInside) => checksOfSlice(vm.census.checks, begins(vm), ends(vm), isInside),
     );
     if (to !== undefined) await requireSameState(world, to);
     const consoleEqual = new Map(world.vms.map((vm) => {
@@ -117,6 +118,22 @@ async function replaySlice(
   } finally {
     await world.close();
   }
+}
+
+/**
+ * The checks that are compared behind instruction `begins` and not behind `ends`: each belongs to one
+ * slice. A seam may lie between a check and the instruction before it, at which that check is compared.
+ */
+export function checksOfSlice<C extends Pick<CheckPoint, "icount" | "registers">>(
+  checks: readonly C[],
+  begins: number,
+  ends: number,
+  isInside: (icount: number) => boolean,
+): C[] {
+  return checks.filter((check) => {
+    const at = comparedAt(check, isInside);
+    return at > begins && at <= ends;
+  });
 }
 
 function cutOf({ time, start }: IndexedCheckpoint): ClusterCut {

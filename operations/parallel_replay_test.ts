@@ -1,7 +1,7 @@
 /** Where a parallel replay is cut into slices. */
 import assert from "node:assert/strict";
 import type { LogCensus } from "../lib/roles/log_census.ts";
-import { chooseSeams } from "./parallel_replay.ts";
+import { checksOfSlice, chooseSeams } from "./parallel_replay.ts";
 
 /** Two VMs of 1000 instructions each; checkpoints at which both have executed so many. */
 const censuses = new Map([1, 2].map((vm) => [vm, { icount: 1000 } as LogCensus]));
@@ -26,4 +26,24 @@ Deno.test("seams: few checkpoints, or badly placed ones, make fewer slices", () 
   assert.deepEqual(seams([10, 20, 30], 4), [], "nearly all would be in the last slice");
   assert.deepEqual(seams([990, 995], 4), [], "nearly nothing would be in it");
   assert.deepEqual(seams([240, 260, 270, 900], 2), []);
+});
+
+Deno.test("each check belongs to one slice, wherever the seam lies", () => {
+  const halted = (icount: number) => ({ icount, registers: "HLT=1" });
+  const busy = (icount: number) => ({ icount, registers: "HLT=0" });
+  const checks = [halted(100), busy(200), halted(300)];
+  const runEnds = new Set([100, 200, 300]);
+  const isInside = (icount: number) => !runEnds.has(icount);
+  const slice = (begins: number, ends: number) =>
+    checksOfSlice(checks, begins, ends, isInside).map(({ icount }) => icount);
+  for (let seam = 1; seam < 400; seam++) {
+    if (!isInside(seam)) continue; // no VM is stopped there
+    assert.deepEqual([...slice(-1, seam), ...slice(seam, Infinity)], [100, 200, 300], `${seam}`);
+  }
+  assert.deepEqual(slice(-1, 99), [100], "compared before its HLT, where the slice ends");
+  assert.deepEqual(
+    slice(199, Infinity),
+    [200, 300],
+    "one that is not halted is compared at itself",
+  );
 });

@@ -100,6 +100,15 @@ export interface WorldVm {
   readonly disks: number;
 }
 
+/**
+ * Which recorded states of a VM to compare on the way.
+ * @param isInside whether an instruction count lies strictly inside a run of instructions of that VM
+ */
+export type ChecksOf = (
+  vm: WorldVm,
+  isInside: (icount: number) => boolean,
+) => readonly CheckPoint[];
+
 /** What a VM's run reads and writes. */
 interface RunFiles {
   readonly overlays: readonly string[];
@@ -302,7 +311,7 @@ export class ReplayWorld {
    */
   async runTo(
     cut: ClusterCut | undefined,
-    checksOf: (vm: WorldVm) => readonly CheckPoint[] = () => [],
+    checksOf: ChecksOf = () => [],
   ): Promise<VmReplayResult[]> {
     const moving = new Map<VmNumber, StateChecker>();
     for (const each of this.#vms) {
@@ -311,15 +320,15 @@ export class ReplayWorld {
       if (cut !== undefined && stop === undefined) continue;
       if (stop !== undefined && stop.icount <= await this.#icountOf(vm)) continue;
       const touch = () => this.#agent.touch();
-      const checks = checksOf(each);
-      const runs = checks.length === 0 ? undefined : this.#runEnds(each.recorded);
+      let runs: RunEnds | undefined; // read from the log only where something is compared
+      const isInside = (icount: number) => (runs ??= this.#runEnds(each.recorded)).isInside(icount);
       const checker = new StateChecker(
         vm,
-        checks,
+        checksOf(each, isInside),
         touch,
         stop?.icount,
         this.options.observer,
-        (icount) => runs?.isInside(icount) ?? false,
+        isInside,
       );
       moving.set(vm.number, checker);
       this.#checkers.push([vm.number, checker]);
@@ -359,7 +368,7 @@ export class ReplayWorld {
    */
   async runToTime(
     time: bigint,
-    checksOf?: (vm: WorldVm) => readonly CheckPoint[],
+    checksOf?: ChecksOf,
   ): Promise<ClusterCut> {
     const { censuses } = this.recording;
     for (let at = time;;) {

@@ -28,7 +28,7 @@ export class StateChecker {
 
   /**
    * @param checks in rising order of their instruction counts
-   * @param until where the VM stops for good, behind all checks; it is left standing there
+   * @param until where the VM stops for good, not before the last comparison; it is left standing there
    * @param isInside whether a count lies strictly inside a run of instructions
    */
   constructor(
@@ -40,11 +40,17 @@ export class StateChecker {
     private readonly isInside: (icount: number) => boolean = () => false,
   ) {}
 
-  /** Whether the check `index` is compared before the HLT at its end. */
-  #beforeHalt(index: number): boolean {
-    const { icount, registers } = this.checks[index]!;
+  /** Where the VM stops for the check `index`. */
+  #stopOf(index: number): number {
+    const check = this.checks[index]!;
     const last = this.checks[index - 1]?.icount ?? -1;
-    return isHalted(registers) && icount - 1 > last && this.isInside(icount - 1);
+    const stop = comparedAt(check, this.isInside);
+    return stop > last ? stop : check.icount;
+  }
+
+  /** Whether the VM stands at `until` once the check `index` has been compared. */
+  #staysAfter(index: number): boolean {
+    return index >= 0 && index === this.checks.length - 1 && this.#stopOf(index) === this.until;
   }
 
   /** Sets the first break. Before the VM is resumed. */
@@ -54,9 +60,8 @@ export class StateChecker {
 
   /** Where to stop at after `done` checks. */
   async #breakAt(done: number): Promise<void> {
-    const check = this.checks[done];
-    const next = check === undefined ? this.until : check.icount - (this.#beforeHalt(done) ? 1 : 0);
-    if (next !== Infinity) await this.vm.breakAt(next);
+    const next = done < this.checks.length ? this.#stopOf(done) : this.until;
+    if (next !== Infinity && !this.#staysAfter(done - 1)) await this.vm.breakAt(next);
   }
 
   /**
@@ -70,7 +75,7 @@ export class StateChecker {
       const state = await this.vm.state();
       await this.#breakAt(index + 1);
       const ram = await state.ram;
-      const reckoned = this.#beforeHalt(index);
+      const reckoned = this.#stopOf(index) < check.icount;
       const icount = state.icount + (reckoned ? 1 : 0);
       const registers = reckoned ? afterHalt(state.registers) : state.registers;
       this.observer?.checked(this.vm.name, { icount, registers, ramSha256: ram.sha256 });
@@ -82,10 +87,23 @@ export class StateChecker {
         difference: differingLines(check.registers, registers),
       });
       this.touch();
+      if (this.#staysAfter(index)) return true;
       await this.vm.resume();
     }
     return this.until !== Infinity && await this.vm.stopped();
   }
+}
+
+/**
+ * The instruction count at which a recorded state is compared: one before its own where the run of
+ * instructions ends there in a HLT.
+ * @param isInside whether a count lies strictly inside a run of instructions
+ */
+export function comparedAt(
+  { icount, registers }: Pick<CheckPoint, "icount" | "registers">,
+  isInside: (icount: number) => boolean,
+): number {
+  return isHalted(registers) && isInside(icount - 1) ? icount - 1 : icount;
 }
 
 /** Whether the vCPU has executed a HLT and waits, by QEMU's text of its registers. */

@@ -135,6 +135,19 @@ Deno.test("what a HLT does is reckoned", () => {
   assert.equal(afterHalt(AFTER_HALT), AFTER_HALT, "no HLT follows a HLT");
 });
 
+Deno.test("a VM that is to stop for good where it is compared before its HLT stays there", async () => {
+  const idle = { ...check(10), registers: AFTER_HALT };
+  const vm = new FakeVm(100, () => ({
+    registers: BEFORE_HALT,
+    ram: Promise.resolve({ sha256: "ram 10", bytes: 1 }),
+  }));
+  const checker = new StateChecker(vm.port, [idle], () => {}, 9, undefined, () => true);
+  await checker.arm();
+  assert.equal(await checker.run(), true);
+  assert.deepEqual(vm.journal, ["break 9", "state 9"]);
+  assert.ok(checker.results[0]!.registers && checker.results[0]!.ram);
+});
+
 Deno.test("an idle VM is stopped before its HLT, a busy one and one that has no such place at the check", async () => {
   const idle = { ...check(10), registers: AFTER_HALT };
   const stops = async (
