@@ -131,6 +131,7 @@ export class TestBed {
       fn: async () => {
         await this.#install();
         this.#leftovers ??= await Leftovers.take();
+        let ok = false;
         let timer: ReturnType<typeof setTimeout> | undefined;
         const timeout = new Promise<never>((_, reject) => {
           const late = () => reject(new Error(`not done after ${timeoutS} s\n${this.#said()}`));
@@ -139,9 +140,12 @@ export class TestBed {
         try {
           await Promise.race([body(), timeout]);
           await this.#expectNothingLeft();
+          ok = true;
         } finally {
           clearTimeout(timer);
           await this.#endTools();
+          // What a failed test left is not the next one's.
+          if (!ok) this.#leftovers = undefined;
         }
       },
     });

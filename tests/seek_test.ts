@@ -11,10 +11,12 @@ import { copyDirectory, once, testBed, type TestVm, type Tool } from "./end_to_e
 const bed = testBed();
 const GDB_WITHIN_S = 180;
 const MIB = 2 ** 20;
-/** Checkpoints at which the guests have talked for a while, also on a busy machine. */
-const EARLY = 44;
-const LATE = 52;
-const LATE_TIME = "13s";
+/** A ping after which the guests have talked for a while. */
+const TALKED = "seq=40 ";
+/** Checkpoints are counted from the end: how long the guests take to boot depends on the machine. */
+const LATE_BEFORE_END = 4;
+const EARLY_BEFORE_END = 12;
+const EPOCHS_PER_S = 4;
 
 const TRIO: readonly TestVm[] = [
   { name: "left", role: "chatter", host: 1, peers: [2] },
@@ -22,17 +24,24 @@ const TRIO: readonly TestVm[] = [
   { name: "right", role: "chatter", host: 3, peers: [1] },
 ];
 
-/** Three guests that ping each other in a ring, until their time is over. */
+/** Three guests that ping each other in a ring, until they have talked for a while. */
 const recording = once(async () => {
   const directory = bed.path("ring");
   const spec = await bed.cluster("ring", TRIO);
-  await bed.json(["record", spec, "--out", directory, "--for", "15s", "--digest-every", "2s"]);
-  return directory;
+  const tool = bed.start(["record", spec, "--out", directory, "--digest-every", "2s"]);
+  await bed.consolesShow(tool, directory, TRIO.map(({ name }) => name), TALKED);
+  tool.signal("SIGINT");
+  assert.equal((await tool.ended).status, 0, tool.stderr);
+  const session = await Session.open(directory, ["--to", "1"]);
+  const { lastCheckpoint }: SessionState = await session.ask("state");
+  await session.quit();
+  const late = lastCheckpoint - LATE_BEFORE_END;
+  return { directory, early: lastCheckpoint - EARLY_BEFORE_END, late };
 });
 
 /** The same with snapshots. */
 const indexed = once(async () => {
-  const directory = await copyDirectory(await recording(), bed.path("indexed"));
+  const directory = await copyDirectory((await recording()).directory, bed.path("indexed"));
   const report = await bed.json(["index", directory, "--every", "8"]);
   return { directory, report };
 });
@@ -77,11 +86,11 @@ class Session {
 }
 
 bed.test("stop: every VM at one checkpoint, and what is there", 180, async () => {
-  const directory = await recording();
-  const session = await Session.open(directory, ["--to", `${LATE}`]);
+  const { directory, late } = await recording();
+  const session = await Session.open(directory, ["--to", `${late}`]);
   const state: SessionState = await session.ask("state");
   assert.deepEqual(state.vms.map(({ name }) => name), ["left", "mid", "right"]);
-  assert.ok(state.checkpoint >= LATE && state.checkpoint <= state.lastCheckpoint);
+  assert.ok(state.checkpoint >= late && state.checkpoint <= state.lastCheckpoint);
   for (const vm of state.vms) {
     assert.ok(vm.icount > 100_000_000 && vm.sent > 3 && vm.received > 3, JSON.stringify(vm));
     assert.match(vm.registers!, /\bRIP=ffffffff[0-9a-f]{8}\b|\bRIP=0000/);
@@ -108,23 +117,24 @@ bed.test("stop: every VM at one checkpoint, and what is there", 180, async () =>
 });
 
 bed.test("seek: forward, backward and from snapshots, always the same states", 400, async () => {
-  const fromStart = await Session.open(await recording(), ["--to", `${EARLY}`]);
-  const early = await fromStart.digest();
-  await fromStart.seek(LATE_TIME);
-  const late = await fromStart.digest();
-  assert.notDeepEqual(late, early);
-  await fromStart.seek(EARLY);
-  assert.deepEqual(await fromStart.digest(), early, "backward, from the start");
+  const { directory: plain, early, late } = await recording();
+  const fromStart = await Session.open(plain, ["--to", `${early}`]);
+  const stateEarly = await fromStart.digest();
+  await fromStart.seek(`${late / EPOCHS_PER_S}s`);
+  const stateLate = await fromStart.digest();
+  assert.notDeepEqual(stateLate, stateEarly);
+  await fromStart.seek(early);
+  assert.deepEqual(await fromStart.digest(), stateEarly, "backward, from the start");
 
   const { directory, report } = await indexed();
   assert.ok(report.checkpoints.length >= 3 && report.bytes > 50 * MIB, JSON.stringify(report));
-  const fromSnapshots = await Session.open(directory, ["--to", `${LATE}`, "--window", "1"]);
-  assert.deepEqual(await fromSnapshots.digest(), late, "from a snapshot");
-  await fromSnapshots.seek(EARLY);
-  assert.deepEqual(await fromSnapshots.digest(), early, "backward, from another one");
+  const fromSnapshots = await Session.open(directory, ["--to", `${late}`, "--window", "1"]);
+  assert.deepEqual(await fromSnapshots.digest(), stateLate, "from a snapshot");
+  await fromSnapshots.seek(early);
+  assert.deepEqual(await fromSnapshots.digest(), stateEarly, "backward, from another one");
 
   // An instruction of one VM: it stands there exactly, whichever way it came.
-  const { vms } = await fromSnapshots.seek(EARLY + 3);
+  const { vms } = await fromSnapshots.seek(early + 3);
   const { name, icount } = vms[1]!;
   const there = await fromSnapshots.seek(`${icount + 1000}@${name}`);
   assert.equal(there.vms[1]!.icount, icount + 1000);
@@ -162,8 +172,8 @@ bed.test("verify --parallel: the parts meet, and one that does not is found", 30
 });
 
 bed.test("index: thinned out above its size, and taken anew", 200, async () => {
-  const directory = await copyDirectory(await recording(), bed.path("thin"));
-  const report = await bed.json(["index", directory, "--every", "10", "--max-size", "600M"]);
+  const directory = await copyDirectory((await recording()).directory, bed.path("thin"));
+  const report = await bed.json(["index", directory, "--every", "6", "--max-size", "600M"]);
   assert.ok(report.taken > report.checkpoints.length, JSON.stringify(report));
   assert.ok(report.bytes <= 600 * MIB);
   const entries = [...Deno.readDirSync(`${directory}/index`)].map(({ name }) => name);
@@ -224,7 +234,8 @@ bed.test(
   400,
   async () => {
     const { directory } = await indexed();
-    const session = await Session.open(directory, ["--to", `${EARLY + 3}`, "--gdb", "left,right"]);
+    const { early } = await recording();
+    const session = await Session.open(directory, ["--to", `${early + 3}`, "--gdb", "left,right"]);
     const { vms } = await session.ask("state") as SessionState;
     const rip = /\bRIP=(\w+)/.exec(vms[0]!.registers!)![1];
     const said = await gdb(session, "left", [
@@ -245,7 +256,7 @@ bed.test(
     assert.match(far, /No more reverse-execution history/);
     const end: SessionState = await session.ask("state");
     assert.ok(end.vms[2]!.received > vms[2]!.received + 5, far);
-    await session.seek(EARLY + 3);
+    await session.seek(early + 3);
     assert.deepEqual((await session.ask("state")).vms, vms);
     await session.quit();
   },
