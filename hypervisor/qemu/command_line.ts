@@ -20,7 +20,7 @@ export interface VmHardware {
   readonly name: string;
   readonly number: number;
   readonly memoryMiB: number;
-  /** `pc` or `q35`, or one of their versions. */
+  /** `pc` or `q35`, or one of their versions, with properties: `q35,sata=off`. */
   readonly machine: string;
   readonly cpu: string;
   /** An instruction takes `2^icountShift` ns of guest time. */

@@ -9,7 +9,7 @@ const HOLE_START = 0xa0000;
 const HOLE_END = 0xc0000;
 
 /**
- * The ranges of RAM of a `pc` or `q35` machine, rising. RAM that does not fit below the PCI hole
+ * The ranges of RAM of a `pc` or `q35` machine, rising; `machine` may have properties. RAM that does not fit below the PCI hole
  * continues at 4 GiB.
  *
  * Mirrors `pc_init1` in QEMU's hw/i386/pc_piix.c and `pc_q35_init` in hw/i386/pc_q35.c; the
@@ -28,7 +28,8 @@ export function ramRanges(machine: string, memoryMiB: number): MemoryRange[] {
 }
 
 /** How much of `total` bytes may lie below 4 GiB. */
-function lowMemoryMax(machine: string, total: number): number {
+function lowMemoryMax(machineWithProperties: string, total: number): number {
+  const machine = machineWithProperties.split(",", 1)[0]!;
   if (machine === "pc" || machine.startsWith("pc-i440fx-")) {
     return total >= 0xe0000000 ? 0xc0000000 : 0xe0000000;
   }

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { stringify } from "yaml";
 import { SpecError } from "../errors.ts";
 import { loadClusterFile } from "./cluster_file.ts";
-import { GUEST_ARGS_DEFAULT } from "./schema.ts";
+import { CPU_DEFAULT, GUEST_ARGS_DEFAULT, MACHINE_DEFAULT } from "./schema.ts";
 import { complaint, parse } from "./testing.ts";
 
 const MEASURED = GUEST_ARGS_DEFAULT.join(" ");
@@ -81,8 +81,8 @@ Deno.test("cluster file: the least that is enough", () => {
     network: {},
     qemu: {
       program: "qemu-system-x86_64",
-      machine: "pc",
-      cpu: "qemu64",
+      machine: MACHINE_DEFAULT,
+      cpu: CPU_DEFAULT,
       icountShift: 3,
       nic: "vmxnet3",
     },

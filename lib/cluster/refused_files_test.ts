@@ -254,7 +254,14 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
   [
     "machine",
     top("profile: {machine: virt}"),
-    '2:20: profile.machine: expected "pc" or "q35", or one of their versions, found "virt"',
+    '2:20: profile.machine: expected "pc" or "q35", or one of their versions, with properties such as ' +
+    '"q35,sata=off", found "virt"',
+  ],
+  [
+    "machine property",
+    top("profile: {machine: 'q35,sata'}"),
+    '2:20: profile.machine: expected "pc" or "q35", or one of their versions, with properties such as ' +
+    '"q35,sata=off", found "q35,sata"',
   ],
   ["cpu", top("profile: {cpu: -1}"), "2:16: profile.cpu: expected a CPU model of QEMU, found -1"],
   [

@@ -7,7 +7,9 @@ import type { SpecProblem } from "../errors.ts";
 import { isUnicast, makeMac } from "./mac_address.ts";
 import {
   type ClusterFile,
+  CPU_DEFAULT,
   GUEST_ARGS_DEFAULT,
+  MACHINE_DEFAULT,
   NIC_DEFAULT,
   shown,
   type VmEntry,
@@ -82,8 +84,8 @@ export class Resolver {
     const program = profile.qemu ?? "qemu-system-x86_64";
     return {
       program: program.includes("/") ? this.#existingFile(program, ["profile", "qemu"]) : program,
-      machine: profile.machine ?? "pc",
-      cpu: profile.cpu ?? "qemu64",
+      machine: profile.machine ?? MACHINE_DEFAULT,
+      cpu: profile.cpu ?? CPU_DEFAULT,
       icountShift: profile.icountShift ?? 3,
       nic: profile.nic ?? NIC_DEFAULT,
     };
