@@ -13,7 +13,7 @@ const COMPRESSED_BYTES_MIN = 64;
 
 /** Packs the blocks of one log, in order. */
 export class ColumnPacker {
-  readonly #model = new BlockModel();
+  #model: BlockModel | undefined;
   readonly #coder = new RangeEncoder();
   readonly #options: { readonly params: Record<number, number> };
 
@@ -34,7 +34,8 @@ export class ColumnPacker {
     }
     out.bytes(frames);
     out.bytes(columns[Column.sendHashes]!);
-    if (fresh) this.#model.reset();
+    if (this.#model === undefined) this.#model = new BlockModel();
+    else if (fresh) this.#model.reset();
     this.#model.code(this.#coder, columns, "the block");
     out.bytes(this.#coder.finish());
   }

@@ -58,11 +58,11 @@ export class ColumnUnpacker {
     const columns = lengths.map((length, i) =>
       isModelled(i) ? new Uint8Array(length) : i === Column.frames ? frames : hashes
     );
-    const model = this.#model ??= new BlockModel();
-    if (!goesOn) model.reset();
+    if (this.#model === undefined) this.#model = new BlockModel();
+    else if (!goesOn) this.#model.reset();
     const at = table.offset;
     const coder = new RangeDecoder(table.bytes(table.remaining), table.file, at);
-    model.code(coder, columns, label);
+    this.#model.code(coder, columns, label);
     coder.end();
     this.#next = number + 1;
     return columns;

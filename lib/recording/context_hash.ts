@@ -1,4 +1,4 @@
-/** Hashes of contexts: which slot of a table is asked. Part of the format (`FORMAT.md`, "Hashes"). */
+/** Hashes of contexts: which slot of a table is asked. Part of the format (`FORMAT.md`, "Decisions"). */
 
 /** 2^32 divided by the golden ratio, odd; the other one is from MurmurHash3's last step. */
 const SPREAD = 0x9e3779b1;

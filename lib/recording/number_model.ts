@@ -1,6 +1,6 @@
 /**
  * Numbers of 32 bits as decisions: how many bits they have, in a context, then those below the highest.
- * Rules: `FORMAT.md`, "Numbers".
+ * Rules: `FORMAT.md`, at the end of "Events".
  */
 import { hash, hash32 } from "./context_hash.ts";
 import { type BitCoder, newProbabilities, resetProbabilities } from "./range_coder.ts";
