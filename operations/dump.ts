@@ -5,6 +5,7 @@ import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts
 import type { DumpItem, DumpOptions } from "../lib/cli/ports.ts";
 import { ClusterrrError } from "../lib/errors.ts";
 import { decodeBlock } from "../lib/recording/block_decoder.ts";
+import { ColumnUnpacker } from "../lib/recording/column_unpacker.ts";
 import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { readManifest, vmDirectory } from "../lib/recording/manifest.ts";
@@ -74,6 +75,8 @@ function* segmentItems(path: string): Iterable<DumpItem> {
   const segment = new SegmentReader(path);
   try {
     if (segment.header === undefined) return;
+    const { version } = segment.header;
+    const unpacker = new ColumnUnpacker();
     const name = `VM ${segment.header.vm}`;
     const items = new ItemVisitor(name, tableForVersion(segment.header.rrLogVersion));
     for (let record = segment.next(); record.kind !== "end"; record = segment.next()) {
@@ -83,7 +86,7 @@ function* segmentItems(path: string): Iterable<DumpItem> {
       }
       const { header, offset, payload } = record;
       const block = { ...header, index: header.number, file: path, offset };
-      decodeBlock(payload, header.rawBytes, block, items);
+      decodeBlock(payload, header, version, block, unpacker, items);
       yield* items.take(header.firstIcount);
     }
   } finally {

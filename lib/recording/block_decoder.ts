@@ -2,18 +2,11 @@
  * The payload of one block in, its items out to a visitor. Layout: `FORMAT.md`, "Payload of an items
  * block". Checksums have been verified before; what is refused here was written wrong.
  */
-import { zstdDecompressSync } from "node:zlib";
-import { ByteReader } from "../bytes/byte_reader.ts";
+import type { ByteReader } from "../bytes/byte_reader.ts";
 import { FormatError, messageOf } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
-import {
-  Column,
-  COLUMN_NAMES,
-  COLUMNS,
-  HEADER_KEY_BYTES,
-  Item,
-  ITEM_KIND_BITS,
-} from "./block_columns.ts";
+import { Column, HEADER_KEY_BYTES, Item, ITEM_KIND_BITS } from "./block_columns.ts";
+import type { ColumnUnpacker } from "./column_unpacker.ts";
 import {
   type CheckPoint,
   checkPointSchema,
@@ -22,6 +15,7 @@ import {
   type HybridVisitor,
   RR_FRAME_HEADER_BYTES,
 } from "./hybrid_log.ts";
+import type { BlockHeader } from "./segment_layout.ts";
 
 /** What a block held. */
 export interface BlockContents {
@@ -33,50 +27,22 @@ export interface BlockContents {
 
 /**
  * Decodes `payload` and hands its items to `visitor`.
- * @param rawBytes bytes of all columns, as the block's header states them
+ * @param header of the block
+ * @param version of the segment
+ * @param unpacker what has unpacked the blocks before
  * @throws {FormatError} naming the column; anything the visitor throws
  */
 export function decodeBlock(
   payload: Uint8Array,
-  rawBytes: number,
+  header: Pick<BlockHeader, "number" | "rawBytes" | "goesOn">,
+  version: number,
   block: HybridBlock,
+  unpacker: ColumnUnpacker,
   visitor: HybridVisitor,
 ): BlockContents {
-  const columns = unpackColumns(payload, rawBytes, block);
-  return new BlockDecoder(columns, block).visit(visitor);
-}
-
-function unpackColumns(payload: Uint8Array, rawBytes: number, block: HybridBlock): ByteReader[] {
   const label = `${block.file} (block ${block.index} at ${block.offset})`;
-  const table = new ByteReader(payload, `${label}, payload`);
-  const lengths = Array.from({ length: COLUMNS }, () => {
-    const raw = table.varint();
-    return { raw, stored: raw === 0 ? 0 : table.varint() };
-  });
-  const sum = lengths.reduce((total, { raw }) => total + raw, 0);
-  if (sum !== rawBytes) {
-    throw new FormatError(table.file, 0, `columns of ${sum} bytes, ${rawBytes} in the header`);
-  }
-  const columns = lengths.map(({ raw, stored }, i) => {
-    const name = `${label}, column "${COLUMN_NAMES[i]}"`;
-    const bytes = table.bytes(stored);
-    return new ByteReader(stored === raw ? bytes : unpack(bytes, raw, name), name);
-  });
-  table.end("the payload");
-  return columns;
-}
-
-function unpack(stored: Uint8Array, rawBytes: number, name: string): Uint8Array {
-  let raw: Uint8Array;
-  try {
-    raw = zstdDecompressSync(stored, { maxOutputLength: rawBytes });
-  } catch (cause) {
-    throw new FormatError(name, 0, `zstd: ${messageOf(cause)}`, { cause });
-  }
-  if (raw.length !== rawBytes) {
-    throw new FormatError(name, 0, `${rawBytes} bytes expected, ${raw.length} unpacked`);
-  }
-  return raw;
+  const columns = unpacker.unpack(payload, header, version, label);
+  return new BlockDecoder(columns, block).visit(visitor);
 }
 
 class BlockDecoder {

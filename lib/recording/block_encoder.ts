@@ -1,8 +1,7 @@
 /**
- * Items in, the payload of one block out: each item is spread over columns of its like, and each
- * column is compressed by itself. Layout: `FORMAT.md`, "Payload of an items block".
+ * Items in, the payload of one block out: each item is spread over columns of its like, and what a model
+ * learnt from the blocks before codes them. Layout: `FORMAT.md`, "Payload of an items block".
  */
-import { constants, zstdCompressSync } from "node:zlib";
 import { ByteWriter } from "../bytes/byte_writer.ts";
 import type { VmNumber } from "../units.ts";
 import {
@@ -14,6 +13,7 @@ import {
   Item,
   ITEM_KIND_BITS,
 } from "./block_columns.ts";
+import { ColumnPacker } from "./column_packer.ts";
 import {
   type CheckPoint,
   FRAME_HASH_BYTES,
@@ -21,8 +21,6 @@ import {
   RR_FRAME_HEADER_BYTES,
 } from "./hybrid_log.ts";
 
-/** Below this zstd gains less than its call costs (30 µs). */
-const COMPRESSED_COLUMN_BYTES_MIN = 64;
 const EMPTY = new Uint8Array(0);
 
 /** Collects items until `finish` turns them into a payload; then starts over. */
@@ -31,7 +29,7 @@ export class BlockEncoder {
   readonly #headers = new Map<number, number>();
   readonly #lastNumbers = new Map<VmNumber, number>();
   readonly #text = new TextEncoder();
-  readonly #options: { readonly params: Record<number, number> };
+  readonly #packer: ColumnPacker;
   #run = 0;
   #receiveTime = 0n;
   #sendTime = 0n;
@@ -39,7 +37,7 @@ export class BlockEncoder {
   #epochIcount = 0;
 
   constructor(compressionLevel: number) {
-    this.#options = { params: { [constants.ZSTD_c_compressionLevel]: compressionLevel } };
+    this.#packer = new ColumnPacker(compressionLevel);
   }
 
   get empty(): boolean {
@@ -117,17 +115,15 @@ export class BlockEncoder {
     this.#column(Column.runs).varint(icount);
   }
 
-  /** Appends the payload to `out`, starts over, and returns the bytes of all columns. */
-  finish(out: ByteWriter): number {
+  /**
+   * Appends the payload to `out`, starts over, and returns the bytes of all columns.
+   * @param fresh whether the block is to be readable without those before it; the first one has to be
+   */
+  finish(out: ByteWriter, fresh: boolean): number {
     this.#endRun();
     const rawBytes = this.rawBytes;
     if (rawBytes > BLOCK_RAW_BYTES_MAX) throw new Error(`block of ${rawBytes} bytes`);
-    const stored = this.#columns.map((column, i) => this.#compress(column, i));
-    for (const [i, column] of this.#columns.entries()) {
-      out.varint(column.length);
-      if (column.length > 0) out.varint(stored[i]!.length);
-    }
-    for (const bytes of stored) out.bytes(bytes);
+    this.#packer.pack(out, this.#columns.map((column) => column.view()), fresh);
     this.discard();
     return rawBytes;
   }
@@ -171,13 +167,6 @@ export class BlockEncoder {
     this.#column(Column.items).u8(Item.events);
     this.#column(Column.runs).varint(this.#run);
     this.#run = 0;
-  }
-
-  #compress(column: ByteWriter, index: number): Uint8Array {
-    const raw = column.view();
-    if (raw.length < COMPRESSED_COLUMN_BYTES_MIN || index === Column.sendHashes) return raw;
-    const packed = zstdCompressSync(raw, this.#options);
-    return packed.length < raw.length ? packed : raw;
   }
 
   #column(index: number): ByteWriter {

@@ -6,17 +6,29 @@ import { FormatError } from "../errors.ts";
 import { Column, COLUMNS } from "./block_columns.ts";
 import { decodeBlock } from "./block_decoder.ts";
 import { BlockEncoder } from "./block_encoder.ts";
+import { ColumnUnpacker } from "./column_unpacker.ts";
+import { HYBRID_LOG_VERSION } from "./segment_layout.ts";
 import { TraceVisitor } from "./testdata/item_trace.ts";
 
 const BLOCK = { index: 4, firstIcount: 100, sends: 10, receives: 20, file: "h.seg", offset: 500 };
 
-function decode(payload: Uint8Array, rawBytes: number) {
+/** The version whose columns are stored one by one. */
+const BY_COLUMNS = 2;
+
+function decode(
+  payload: Uint8Array,
+  rawBytes: number,
+  version: number,
+  unpacker = new ColumnUnpacker(),
+  header = { number: BLOCK.index, goesOn: false },
+) {
   const visitor = new TraceVisitor();
-  const contents = decodeBlock(payload, rawBytes, BLOCK, visitor);
+  const block = { ...header, rawBytes };
+  const contents = decodeBlock(payload, block, version, BLOCK, unpacker, visitor);
   return { items: visitor.items, contents };
 }
 
-/** A payload with these columns, hex, stored as they are. */
+/** A payload of version 2 with these columns, hex, stored as they are. */
 function payloadOf(columns: Partial<Record<keyof typeof Column, string>>): [Uint8Array, number] {
   const out = new ByteWriter();
   const bytes = Object.keys(Column).map((name) =>
@@ -45,7 +57,7 @@ Deno.test("one block with every kind of item, exact bytes", () => {
   encoder.frame(header.with(9, 1), Uint8Array.of(0x11), 10n, "unmatched");
   encoder.end(true, 105);
   const out = new ByteWriter();
-  const rawBytes = encoder.finish(out);
+  const rawBytes = encoder.finish(out, true);
   assert(encoder.empty);
   const columns = payloadOf({
     items: "00" + "01" + "01" + "04" + "00" + "0a" + "03" + "0e",
@@ -63,9 +75,16 @@ Deno.test("one block with every kind of item, exact bytes", () => {
     headLengths: "02",
     heads: "c0de",
   });
-  assert.deepEqual([out.view().toHex(), rawBytes], [columns[0].toHex(), columns[1]]);
+  assert.equal(rawBytes, columns[1]);
+  const label = "block";
+  const unpacked = [[out.view(), HYBRID_LOG_VERSION], [columns[0], BY_COLUMNS]] as const;
+  const [modelled, expected] = unpacked.map(([payload, version]) =>
+    new ColumnUnpacker().unpack(payload, { number: 0, rawBytes, goesOn: false }, version, label)
+      .map((column) => column.bytes(column.remaining).toHex())
+  );
+  assert.deepEqual(modelled, expected);
   const hex = header.toHex();
-  assert.deepEqual(decode(out.view(), rawBytes), {
+  assert.deepEqual(decode(out.view(), rawBytes, HYBRID_LOG_VERSION), {
     items: [
       { item: "events", bytes: "000000" },
       { item: "reference", header: hex, source: 2, number: 5, lamport: 7n },
@@ -99,9 +118,9 @@ Deno.test("like columns are compressed, hashes are not", () => {
   const hash = new Uint8Array(8);
   for (let i = 0; i < 100; i++) encoder.send(60, hash, BigInt(i));
   const out = new ByteWriter();
-  const rawBytes = encoder.finish(out);
-  assert(out.length > 800 && out.length < 1000, `${out.length} bytes`);
-  assert.equal(decode(out.view(), rawBytes).items.length, 101);
+  const rawBytes = encoder.finish(out, true);
+  assert(out.length > 800 && out.length < 950, `${out.length} bytes`);
+  assert.equal(decode(out.view(), rawBytes, HYBRID_LOG_VERSION).items.length, 101);
 });
 
 Deno.test("what a writer of ours never writes is refused, naming block and column", () => {
@@ -130,17 +149,23 @@ Deno.test("what a writer of ours never writes is refused, naming block and colum
     ],
   ];
   for (const [columns, message] of cases) {
-    assert.throws(() => decode(...payloadOf(columns)), (error) => {
+    assert.throws(() => decode(...payloadOf(columns), BY_COLUMNS), (error) => {
       assert(error instanceof FormatError);
       assert.match(error.message, message);
       return true;
     });
   }
   const [payload, rawBytes] = payloadOf({ items: "00", runs: "01", events: "00" });
-  assert.throws(() => decode(payload, rawBytes + 1), /columns of 3 bytes, 4 in the header/);
-  assert.throws(() => decode(Uint8Array.of(...payload, 0), rawBytes), /1 bytes too many/);
+  assert.throws(
+    () => decode(payload, rawBytes + 1, BY_COLUMNS),
+    /columns of 3 bytes, 4 in the header/,
+  );
+  assert.throws(
+    () => decode(Uint8Array.of(...payload, 0), rawBytes, BY_COLUMNS),
+    /1 bytes too many/,
+  );
   for (let n = 0; n < payload.length; n++) {
-    assert.throws(() => decode(payload.subarray(0, n), rawBytes), FormatError);
+    assert.throws(() => decode(payload.subarray(0, n), rawBytes, BY_COLUMNS), FormatError);
   }
 });
 
@@ -154,14 +179,20 @@ Deno.test("compressed columns that lie about their size are refused", () => {
     return out.view();
   };
   const packed = zstdCompressSync(new Uint8Array(10_000));
-  assert.throws(() => decode(build(9_999, packed), 9_999), /column "items" at byte 0: zstd/);
   assert.throws(
-    () => decode(build(10_001, packed), 10_001),
+    () => decode(build(9_999, packed), 9_999, BY_COLUMNS),
+    /column "items" at byte 0: zstd/,
+  );
+  assert.throws(
+    () => decode(build(10_001, packed), 10_001, BY_COLUMNS),
     /10001 bytes expected, 10000 unpacked/,
   );
-  assert.throws(() => decode(build(10_000, packed.subarray(0, 9)), 10_000), /column "items"/);
   assert.throws(
-    () => decode(build(100, new Uint8Array(20)), 100),
+    () => decode(build(10_000, packed.subarray(0, 9)), 10_000, BY_COLUMNS),
+    /column "items"/,
+  );
+  assert.throws(
+    () => decode(build(100, new Uint8Array(20)), 100, BY_COLUMNS),
     /column "items" at byte 0: zstd/,
   );
 });
@@ -173,9 +204,15 @@ Deno.test("property: arbitrary payloads give items or FormatError", () => {
   );
   fc.assert(
     fc.property(columns, fc.uint8Array({ maxLength: 40 }), fc.nat(100), (some, bytes, length) => {
-      for (const [payload, rawBytes] of [payloadOf(some), [bytes, length] as const]) {
+      const [payload, rawBytes] = payloadOf(some);
+      const cases: [Uint8Array, number, number][] = [
+        [payload, rawBytes, BY_COLUMNS],
+        [bytes, length, BY_COLUMNS],
+        [bytes, length, HYBRID_LOG_VERSION],
+      ];
+      for (const parts of cases) {
         try {
-          decode(payload, rawBytes);
+          decode(...parts);
         } catch (error) {
           assert(error instanceof FormatError, String(error));
         }

@@ -7,6 +7,7 @@
 import { FormatError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { decodeBlock } from "./block_decoder.ts";
+import { ColumnUnpacker } from "./column_unpacker.ts";
 import { type HybridBlock, type HybridVisitor, segmentName } from "./hybrid_log.ts";
 import type { BlockHeader } from "./segment_layout.ts";
 import { SegmentReader } from "./segment_reader.ts";
@@ -46,6 +47,9 @@ export class HybridLogReader {
   /** What the next block must state. */
   #next = { number: 0, sends: 0, receives: 0, icount: 0 };
   #block: HybridBlock | undefined;
+  readonly #unpacker = new ColumnUnpacker();
+  /** Blocks before this one are only read for what the later ones build on. */
+  #firstWanted = 0;
   /** The end item's flag, once it was read. */
   #complete: boolean | undefined;
   #ending: HybridEnding | undefined;
@@ -114,9 +118,11 @@ export class HybridLogReader {
       }
       const record = segment.next();
       if (record.kind === "block") {
-        const translated = this.#translating(visitor);
-        this.#deliver(segment, record.header, record.offset, record.payload, translated);
-        return true;
+        const wanted = record.header.number >= this.#firstWanted;
+        const receiver = wanted ? this.#translating(visitor) : NOBODY;
+        this.#deliver(segment, record.header, record.offset, record.payload, receiver);
+        if (wanted) return true;
+        continue;
       }
       const isLast = this.#segmentNumber + 1 === this.#segments;
       if (!isLast) {
@@ -165,7 +171,9 @@ export class HybridLogReader {
     const entries = this.#segment!.entries();
     const later = entries.findIndex((entry) => entry.firstIcount >= icount || entry.sends > sends);
     const index = Math.max(0, (later < 0 ? entries.length : later) - 1);
-    const entry = entries[index];
+    let first = index; // the model learns from there
+    while (first > 0 && this.#segment!.goesOn(entries[first]!)) first--;
+    const entry = entries[first];
     this.#ending = undefined;
     this.#complete = undefined;
     this.#block = undefined;
@@ -173,7 +181,8 @@ export class HybridLogReader {
     this.#segment!.seek(entry);
     const { offset: _, firstIcount, ...counts } = entry;
     const firstBlock = this.#segment!.header!.firstBlock;
-    this.#next = { number: firstBlock + index, icount: firstIcount, ...counts };
+    this.#firstWanted = firstBlock + index;
+    this.#next = { number: firstBlock + first, icount: firstIcount, ...counts };
   }
 
   close(): void {
@@ -248,7 +257,8 @@ export class HybridLogReader {
       file: segment.path,
       offset,
     };
-    const contents = decodeBlock(payload, header.rawBytes, block, visitor);
+    const { version } = segment.header!;
+    const contents = decodeBlock(payload, header, version, block, this.#unpacker, visitor);
     this.#complete = contents.complete;
     this.#next = {
       number: header.number + 1,
@@ -271,6 +281,17 @@ export class HybridLogReader {
     this.#ending = { complete: this.#complete ?? false, reason, file, offset };
   }
 }
+
+/** Visits what nobody asked for. */
+const NOBODY: HybridVisitor = {
+  events() {},
+  reference() {},
+  frame() {},
+  send() {},
+  check() {},
+  epoch() {},
+  end() {},
+};
 
 /** The segments in `dir`, which must be numbered 0, 1, 2 … without a gap. */
 function countSegments(dir: string): number {

@@ -136,40 +136,46 @@ Deno.test("flush makes what was written readable at once", () =>
 
 Deno.test("seek goes on at the last block before an instruction count", () =>
   inTempDir((dir) => {
-    const writer = new HybridLogWriter(dir, SMALL);
-    writeItems(writer, someItems(40));
-    const { icount } = writer.close(true);
-    for (const closed of [true, false]) {
-      if (!closed) { // without its index the last segment is walked
-        const last = [...Deno.readDirSync(dir)].map(({ name }) => name).sort().at(-1)!;
-        const bytes = Deno.readFileSync(`${dir}/${last}`);
-        Deno.writeFileSync(`${dir}/${last}`, bytes.subarray(0, indexOffset(bytes)));
-      }
-      const blocks = blocksOf(dir);
-      const all = blocks.at(-1)!.items;
-      const reader = HybridLogReader.open(dir, { ...VM, closed });
-      for (let target = 0; target <= icount + 10; target += 7) {
-        reader.seek(target);
-        const visitor = new TraceVisitor();
-        assert(reader.nextBlock(visitor));
-        const index = reader.block!.index;
-        const expected = Math.max(0, blocks.findLastIndex((b) => b.firstIcount < target));
-        assert.equal(index, expected, `instruction ${target}`);
-        assert.equal(reader.block!.offset, blocks[index]!.offset);
-      }
-      reader.seek(icount >> 1);
-      const rest = new TraceVisitor();
-      if (closed) { while (reader.nextBlock(rest)); }
-      else while (reader.nextBlock(rest));
-      assert.deepEqual(rest.items, all.slice(-rest.items.length));
-      assert(rest.items.length > 10 && rest.items.length < all.length - 10);
-      reader.seek(0);
-      const again = new TraceVisitor();
-      while (reader.nextBlock(again));
-      assert.deepEqual(again.items, all);
-      reader.close();
-    }
+    seeksEverywhere(`${dir}/all-fresh`, 1);
+    seeksEverywhere(`${dir}/some-fresh`, 250);
+    seeksEverywhere(`${dir}/first-fresh`, Infinity);
   }));
+
+function seeksEverywhere(dir: string, freshEveryBytes: number): void {
+  const writer = new HybridLogWriter(dir, { ...SMALL, freshEveryBytes });
+  writeItems(writer, someItems(40));
+  const { icount } = writer.close(true);
+  for (const closed of [true, false]) {
+    if (!closed) { // without its index the last segment is walked
+      const last = [...Deno.readDirSync(dir)].map(({ name }) => name).sort().at(-1)!;
+      const bytes = Deno.readFileSync(`${dir}/${last}`);
+      Deno.writeFileSync(`${dir}/${last}`, bytes.subarray(0, indexOffset(bytes)));
+    }
+    const blocks = blocksOf(dir);
+    const all = blocks.at(-1)!.items;
+    const reader = HybridLogReader.open(dir, { ...VM, closed });
+    for (let target = 0; target <= icount + 10; target += 7) {
+      reader.seek(target);
+      const visitor = new TraceVisitor();
+      assert(reader.nextBlock(visitor));
+      const index = reader.block!.index;
+      const expected = Math.max(0, blocks.findLastIndex((b) => b.firstIcount < target));
+      assert.equal(index, expected, `instruction ${target}`);
+      assert.equal(reader.block!.offset, blocks[index]!.offset);
+    }
+    reader.seek(icount >> 1);
+    const rest = new TraceVisitor();
+    if (closed) { while (reader.nextBlock(rest)); }
+    else while (reader.nextBlock(rest));
+    assert.deepEqual(rest.items, all.slice(-rest.items.length));
+    assert(rest.items.length > 10 && rest.items.length < all.length - 10);
+    reader.seek(0);
+    const again = new TraceVisitor();
+    while (reader.nextBlock(again));
+    assert.deepEqual(again.items, all);
+    reader.close();
+  }
+}
 
 Deno.test("an index lists the blocks that a scan finds", () =>
   inTempDir((dir) => {

@@ -37,11 +37,15 @@ export interface HybridLogOptions {
   readonly blockBytes?: number;
   /** A segment that has reached this is followed by another. Default 64 MiB. */
   readonly segmentBytes?: number;
+  /** A block is readable by itself after so many bytes of columns. Default 4 MiB. */
+  readonly freshEveryBytes?: number;
 }
 
 export const COMPRESSION_LEVEL = 3;
 const BLOCK_BYTES = 512 << 10;
 const SEGMENT_BYTES = 64 << 20;
+/** A block is readable by itself after so many bytes of columns: the most that a seek decodes in vain. */
+const FRESH_EVERY_BYTES = 4 << 20;
 
 type Counts = { -readonly [K in keyof HybridCounts]: HybridCounts[K] } & { icount: number };
 
@@ -63,6 +67,9 @@ export class HybridLogWriter {
   readonly #encoder: BlockEncoder;
   readonly #blockBytes: number;
   readonly #segmentBytes: number;
+  readonly #freshEveryBytes: number;
+  /** Bytes of columns since the last block that is readable by itself. */
+  #sinceFresh = Infinity;
   readonly #logId = crypto.getRandomValues(new BigUint64Array(1))[0]!;
   readonly #record = new ByteWriter(BLOCK_BYTES);
   readonly #finished: SegmentSummary[] = [];
@@ -87,6 +94,7 @@ export class HybridLogWriter {
     this.#written.icount = this.#counts.icount = options.firstIcount ?? 0;
     this.#blockBytes = options.blockBytes ?? BLOCK_BYTES;
     this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
+    this.#freshEveryBytes = options.freshEveryBytes ?? FRESH_EVERY_BYTES;
     Deno.mkdirSync(dir, { recursive: true });
     this.#segment = this.#startSegment();
   }
@@ -218,6 +226,7 @@ export class HybridLogWriter {
     } catch (error) {
       this.#failure = error as Error;
       this.#encoder.discard();
+      this.#sinceFresh = Infinity; // the model has learnt what nobody will read
       this.#counts = { ...this.#written };
       throw error;
     }
@@ -230,12 +239,19 @@ export class HybridLogWriter {
     }
     const segment = this.#segment;
     const offset = segment.bytes;
-    const rawBytes = this.#encodeBlock("items", segment.seed, (out) => this.#encoder.finish(out));
+    const fresh = segment.entries.length === 0 || this.#sinceFresh >= this.#freshEveryBytes;
+    const rawBytes = this.#encodeBlock(
+      "items",
+      !fresh,
+      segment.seed,
+      (out) => this.#encoder.finish(out, fresh),
+    );
     segment.append(this.#record.view());
     const { icount, framesSent } = this.#written;
     const receives = receivesOf(this.#written);
     segment.entries.push({ offset, firstIcount: icount, sends: framesSent, receives });
     this.#counts.hybridBytes += rawBytes;
+    this.#sinceFresh = (fresh ? 0 : this.#sinceFresh) + rawBytes;
     this.#written = { ...this.#counts };
     this.#blocks++;
   }
@@ -243,6 +259,7 @@ export class HybridLogWriter {
   /** Makes `#record` a block whose payload `encode` appends; returns the payload's raw bytes. */
   #encodeBlock(
     type: "items" | "index",
+    goesOn: boolean,
     seed: number,
     encode: (out: ByteWriter) => number,
   ): number {
@@ -254,6 +271,7 @@ export class HybridLogWriter {
     const header = new ByteWriter(BLOCK_HEADER_BYTES);
     encodeBlockHeader(header, {
       type,
+      goesOn,
       number: this.#blocks,
       storedBytes: payload.length,
       rawBytes,
@@ -282,7 +300,7 @@ export class HybridLogWriter {
   #finishSegment(): void {
     const segment = this.#segment;
     if (!segment) return;
-    this.#encodeBlock("index", segment.seed, (out) => {
+    this.#encodeBlock("index", false, segment.seed, (out) => {
       const before = out.length;
       encodeIndex(out, segment.entries);
       return out.length - before;

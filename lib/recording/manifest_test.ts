@@ -136,7 +136,7 @@ Deno.test("segments are checked against a sealed manifest", () =>
       vm: 1,
       rrLogVersion: 0xe0200c,
       blockBytes: 100,
-      segmentBytes: 400,
+      segmentBytes: 250,
     });
     const header = Uint8Array.fromHex(rrHeader(9, 0, 0, 60));
     for (let i = 0; i < 60; i++) writer.reference(header, 2, i, BigInt(i));

@@ -9,7 +9,9 @@ import { FormatError, VersionError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { BLOCK_RAW_BYTES_MAX, BLOCK_STORED_BYTES_MAX } from "./block_columns.ts";
 
-export const HYBRID_LOG_VERSION = 2;
+export const HYBRID_LOG_VERSION = 3;
+/** The oldest version that is still read. */
+const HYBRID_LOG_VERSION_MIN = 2;
 export const SEGMENT_HEADER_BYTES = 48;
 export const BLOCK_HEADER_BYTES = 52;
 export const FOOTER_BYTES = 24;
@@ -20,6 +22,7 @@ const FOOTER_MAGIC = new TextEncoder().encode("CLRREND\n");
 export const BLOCK_MAGIC = new TextEncoder().encode("CRB\n");
 
 export interface SegmentHeader {
+  readonly version: number;
   readonly vm: VmNumber;
   readonly number: number;
   readonly rrLogVersion: number;
@@ -29,8 +32,13 @@ export interface SegmentHeader {
   readonly firstBlock: number;
 }
 
+/** A segment that is to be written: of {@link HYBRID_LOG_VERSION}. */
+export type NewSegment = Omit<SegmentHeader, "version">;
+
 export interface BlockHeader {
   readonly type: "items" | "index";
+  /** Whether it can be decoded only after the block before. */
+  readonly goesOn: boolean;
   readonly number: number;
   readonly storedBytes: number;
   readonly rawBytes: number;
@@ -53,7 +61,7 @@ export function checksumSeed(header: Uint8Array): number {
   return new ByteReader(header.subarray(SEGMENT_HEADER_BYTES - CRC_BYTES), "").u32();
 }
 
-export function encodeSegmentHeader(header: SegmentHeader): Uint8Array<ArrayBuffer> {
+export function encodeSegmentHeader(header: NewSegment): Uint8Array<ArrayBuffer> {
   const out = new ByteWriter(SEGMENT_HEADER_BYTES);
   out.bytes(SEGMENT_MAGIC);
   out.u16(HYBRID_LOG_VERSION);
@@ -73,17 +81,18 @@ export function decodeSegmentHeader(bytes: Uint8Array, file: string): SegmentHea
   const reader = new ByteReader(bytes, file);
   expectMagic(reader, SEGMENT_MAGIC, "not a segment of a hybrid log");
   const version = reader.u16();
-  if (version !== HYBRID_LOG_VERSION) {
+  if (version < HYBRID_LOG_VERSION_MIN || version > HYBRID_LOG_VERSION) {
     throw new VersionError(
       file,
       8,
-      `hybrid log version ${version}; this build knows version ${HYBRID_LOG_VERSION}. ` +
-        "Use the clusterrr that recorded it.",
+      `hybrid log version ${version}; this build knows versions ${HYBRID_LOG_VERSION_MIN} to ` +
+        `${HYBRID_LOG_VERSION}. Use the clusterrr that recorded it.`,
     );
   }
   expectChecksum(bytes, file, 0, 0, "segment header");
   expectLength(reader, SEGMENT_HEADER_BYTES);
   return {
+    version,
     vm: reader.u32(),
     number: reader.u32(),
     rrLogVersion: reader.u32(),
@@ -97,7 +106,7 @@ export function encodeBlockHeader(out: ByteWriter, header: BlockHeader, seed: nu
   const start = out.length;
   out.bytes(BLOCK_MAGIC);
   out.u8(header.type === "items" ? 1 : 2);
-  out.u8(0);
+  out.u8(header.goesOn ? 1 : 0);
   out.u16(BLOCK_HEADER_BYTES);
   out.u32(header.number);
   out.u32(header.storedBytes);
@@ -124,10 +133,14 @@ export function decodeBlockHeader(
   expectChecksum(bytes, file, offset, seed, "block header");
   const type = reader.u8();
   if (type !== 1 && type !== 2) throw new FormatError(file, offset + 4, `block of type ${type}`);
-  if (reader.u8() !== 0) throw new FormatError(file, offset + 5, "a reserved byte is not 0");
+  const goesOn = reader.u8();
+  if (goesOn > (type === 1 ? 1 : 0)) {
+    throw new FormatError(file, offset + 5, `a block with flag ${goesOn}`);
+  }
   expectLength(reader, BLOCK_HEADER_BYTES);
   const header: BlockHeader = {
     type: type === 1 ? "items" : "index",
+    goesOn: goesOn === 1,
     number: reader.u32(),
     storedBytes: reader.u32(),
     rawBytes: reader.u32(),

@@ -112,6 +112,11 @@ export class SegmentReader {
     return this.#indexed() ?? this.#walk();
   }
 
+  /** Whether the block at `entry` can be decoded only after the one before. */
+  goesOn(entry: IndexEntry): boolean {
+    return this.#headerAt(entry.offset)?.goesOn ?? false; // what is wrong there, reading on will tell
+  }
+
   #indexed(): IndexEntry[] | undefined {
     const footerOffset = this.#size - FOOTER_BYTES;
     if (footerOffset < SEGMENT_HEADER_BYTES) return undefined;

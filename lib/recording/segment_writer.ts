@@ -14,7 +14,7 @@ import {
   encodeFooter,
   encodeSegmentHeader,
   type IndexEntry,
-  type SegmentHeader,
+  type NewSegment,
 } from "./segment_layout.ts";
 
 export class SegmentWriter {
@@ -31,7 +31,7 @@ export class SegmentWriter {
    * Creates the file with its header.
    * @throws {ClusterrrError} if it exists; {HostError} if it cannot be written
    */
-  constructor(dir: string, header: SegmentHeader) {
+  constructor(dir: string, header: NewSegment) {
     this.#name = segmentName(header.number);
     this.#path = `${dir}/${this.#name}`;
     try {
