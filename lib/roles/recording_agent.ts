@@ -438,8 +438,10 @@ export class RecordingAgent implements RecorderSink {
       for (const stream of this.#streams.values()) {
         if (signal.aborted) return;
         if (stream.ended !== "no" || performance.now() < stream.nextCheckAt) continue;
-        stream.nextCheckAt = performance.now() + every;
+        stream.nextCheckAt = Infinity;
         await this.#takeCheck(stream);
+        // From its end on: a large VM would stand most of the time otherwise.
+        stream.nextCheckAt = Math.min(stream.nextCheckAt, performance.now() + every);
       }
     }
   }
