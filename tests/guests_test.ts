@@ -192,7 +192,6 @@ bed.test(`${VMS} VMs in a ring: all frames are references, and it replays`, 600,
     role: "chatter",
     host: i + 1,
     peers: [(i + 1) % VMS + 1],
-    more: { memory: "64M" },
   }));
   const spec = await bed.cluster("ring", ring, { network: "isolated" });
   const directory = bed.path("eight");
