@@ -8,7 +8,8 @@ import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
 
 const RUNS = "/run/clusterrr";
-const SCRATCH = "/dev/shm";
+/** Where the RAM images of runs are. */
+export const SCRATCH = "/dev/shm";
 
 const ownerSchema = z.object({
   pid: z.number().int(),

@@ -5,7 +5,7 @@
  * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
  */
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
-import { QmpError } from "../lib/errors.ts";
+import { HostError, QmpError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
 import { Capture } from "./capture.ts";
@@ -84,6 +84,7 @@ abstract class QemuVm implements VmPort {
   protected readonly paths: ReturnType<typeof pathsOf>;
   readonly #setEnd: (end: VmEnd) => void;
   #process: QemuProcess | undefined;
+  #endedEarly = false;
   #capture: Capture | undefined;
 
   constructor(protected readonly run: VmRun) {
@@ -106,6 +107,16 @@ abstract class QemuVm implements VmPort {
 
   /** Starts QEMU, paused, and connects its capture; on failure no process is left. */
   async start(): Promise<void> {
+    await this.bringUp();
+  }
+
+  /** Of a QEMU that ended by itself before it was up: that it has {@link ended}. */
+  protected endedEarly(): void {
+    this.#endedEarly = true;
+    this.#setEnd({ code: 0, signal: null, stderr: "" });
+  }
+
+  protected async bringUp(): Promise<void> {
     const process = await QemuProcess.start({
       name: this.name,
       argv: this.commandLine(),
@@ -181,6 +192,7 @@ abstract class QemuVm implements VmPort {
 
   /** What a VM that powered itself off meanwhile no longer answers is no error. */
   protected async unlessEnded(command: () => Promise<void>): Promise<void> {
+    if (this.#endedEarly) return;
     try {
       await command();
     } catch (error) {
@@ -244,6 +256,8 @@ export interface ReplayedQemuOptions {
   readonly snapshot?: string;
   /** Whether gdb's remote protocol can be spoken with it. */
   readonly gdb?: boolean;
+  /** Its log was cut off: perhaps so early that QEMU is at its end before its monitor answers. */
+  readonly cutOff?: boolean;
 }
 
 /** A VM that is being replayed. */
@@ -284,7 +298,13 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   }
 
   override async start(): Promise<void> {
-    await super.start();
+    try {
+      await this.bringUp();
+    } catch (error) {
+      if (!this.options.cutOff || !(error instanceof HostError) || error.code !== 0) throw error;
+      this.endedEarly();
+      return;
+    }
     this.readiness.addCapture(this.capture!.fd);
     this.#waker = new Waker(this.paths.waker);
     this.process.qmp.on("RESUME", () => this.#standing = false);

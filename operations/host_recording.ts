@@ -16,6 +16,7 @@ import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
 import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
+import { requireRoomForRam } from "../host/scratch_space.ts";
 import { ClusterrrError, HostError, InterruptedError } from "../lib/errors.ts";
 import { makeUplinkMac } from "../lib/cluster/mac_address.ts";
 import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
@@ -109,6 +110,10 @@ export class HostRecording implements RecordingAgentPort {
     say: (phase: string) => void,
     signal: AbortSignal,
   ): Promise<HostRecording> {
+    if (plan.digestEveryMs > 0) {
+      const here = plan.localSpec.vms.filter(({ number }) => plan.vms.includes(number));
+      requireRoomForRam(here, "record without checks: --digest-every 0");
+    }
     createRecordingDirectory(plan.directory);
     const recording = new HostRecording(plan);
     try {

@@ -24,6 +24,7 @@ export function hardwareOf(spec: ClusterSpec, vm: VmSpec, createdAt: string): Vm
     rtcBase: createdAt.slice(0, "2026-01-31T12:00:00".length),
     disks: vm.disks.map((_, i) => ({ name: `disk${i}` })),
     serialInput: vm.serialInput !== undefined,
+    restarts: vm.onReboot === "restart",
   };
 }
 

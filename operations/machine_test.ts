@@ -37,6 +37,7 @@ Deno.test("machine: what the cluster file says, the guest's clock from when the 
     rtcBase: "2026-01-31T12:34:56",
     disks: [],
     serialInput: false,
+    restarts: false,
   });
 });
 

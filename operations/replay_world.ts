@@ -233,6 +233,7 @@ export class ReplayWorld {
       readiness,
       {
         gdb: this.options.gdb?.has(number) ?? false,
+        cutOff: !censuses.get(number)!.complete,
         ...(files.snapshot && { snapshot: files.snapshot }),
       },
     );

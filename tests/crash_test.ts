@@ -190,6 +190,42 @@ bed.test("a log cut between an instruction and its output: replays up to there",
   assert.match(replayed.incomplete ?? "", /the log of right ends early/);
 });
 
+/** Writes the log of VM `vm` anew: the first events of it, as of one that was killed as soon as it ran. */
+function cutAtStart(directory: string, vm: string, events: number): void {
+  const manifest = readManifest(directory);
+  const { number, qemu: { rrLogVersion } } = manifest.vms.find(({ name }) => name === vm)!;
+  const folder = vmDirectory(directory, vm);
+  const reader = HybridLogReader.open(folder, { vm: number, rrLogVersion, closed: false });
+  let first = new Uint8Array();
+  const ignore = () => {};
+  const rest = { reference: ignore, frame: ignore, send: ignore, check: ignore, epoch: ignore };
+  reader.nextBlock({
+    ...rest,
+    end: ignore,
+    events: (bytes) => first = first.length ? first : bytes.slice(),
+  });
+  reader.close();
+  const lengths = [...decodeEvents(first, tableForVersion(rrLogVersion), vm)].map((e) => e.offset);
+  Deno.removeSync(folder, { recursive: true });
+  const log = new HybridLogWriter(folder, { vm: number, rrLogVersion });
+  log.events(first, 0, lengths[events]!, 0);
+  log.close(false);
+  Deno.writeTextFileSync(`${folder}/console.log`, "");
+  const vms = manifest.vms.map((each) => ({ ...each, logClosed: false, totals: null }));
+  writeManifest(directory, { ...manifest, state: "recording", segments: [], vms });
+}
+
+bed.test("logs cut before their QEMUs were up: replays to there, and says so", 120, async () => {
+  const { directory } = await bereaved();
+  for (const events of [1, 3]) {
+    const copy = await copyDirectory(directory, bed.path(`at-start-${events}`));
+    for (const vm of NAMES) cutAtStart(copy, vm, events);
+    const { status, stdout, stderr } = await bed.run(["replay", copy]);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /The recording is cut off: the log of left, right ends early/);
+  }
+});
+
 /** Fills the file system of `folder` to its last byte. */
 function fill(folder: string): void {
   using ballast = Deno.openSync(`${folder}/ballast`, { write: true, create: true });

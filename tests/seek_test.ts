@@ -3,10 +3,11 @@
  * backward, under gdb. Wherever a point is reached from, the cluster is in the same state there.
  */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { run } from "../host/command.ts";
+import type { TimelineItem } from "../lib/cli/ports.ts";
 import type { SessionState } from "../lib/session/session.ts";
-import { copyDirectory, once, testBed, type TestVm, type Tool } from "./end_to_end_fixture.ts";
+import { copyDirectory, once, testBed, type TestVm } from "./end_to_end_fixture.ts";
+import { HeldReplay } from "./held_replay.ts";
 
 const bed = testBed();
 const GDB_WITHIN_S = 180;
@@ -32,7 +33,7 @@ const recording = once(async () => {
   await bed.consolesShow(tool, directory, TRIO.map(({ name }) => name), TALKED);
   tool.signal("SIGINT");
   assert.equal((await tool.ended).status, 0, tool.stderr);
-  const session = await Session.open(directory, ["--to", "1"]);
+  const session = await HeldReplay.open(bed, directory, ["--to", "1"]);
   const { lastCheckpoint }: SessionState = await session.ask("state");
   await session.quit();
   const late = lastCheckpoint - LATE_BEFORE_END;
@@ -46,48 +47,9 @@ const indexed = once(async () => {
   return { directory, report };
 });
 
-/** A stopped replay, driven from other processes. */
-class Session {
-  private constructor(readonly tool: Tool, readonly name: string) {}
-
-  static async open(directory: string, args: readonly string[]): Promise<Session> {
-    const tool = bed.start(["replay", directory, ...args, "--hold"]);
-    await tool.said("This replay is ");
-    return new Session(tool, /This replay is (\w+)\./.exec(tool.stderr)![1]!);
-  }
-
-  // deno-lint-ignore no-explicit-any -- tests look at single fields of what scripts get
-  ask(...words: string[]): Promise<any> {
-    return bed.json([...words, "--session", this.name]);
-  }
-
-  seek(point: string | number): Promise<SessionState> {
-    return this.ask("seek", `${point}`);
-  }
-
-  /** Everything that makes up the state of the cluster. */
-  async digest(): Promise<unknown> {
-    const { vms, inFlight }: SessionState = await this.ask("state");
-    const file = bed.path(`ram-${this.name}`);
-    const states = [];
-    for (const { lamport: _, ...vm } of vms) {
-      await this.ask("pmemsave", vm.name, "0", `${128 * MIB}`, file);
-      const ram = createHash("sha256").update(await Deno.readFile(file)).digest("hex");
-      states.push({ ...vm, ram });
-    }
-    await Deno.remove(file);
-    return { states, inFlight };
-  }
-
-  async quit(): Promise<void> {
-    await this.ask("quit");
-    assert.equal((await this.tool.ended).status, 0, this.tool.stderr);
-  }
-}
-
 bed.test("stop: every VM at one checkpoint, and what is there", 180, async () => {
   const { directory, late } = await recording();
-  const session = await Session.open(directory, ["--to", `${late}`]);
+  const session = await HeldReplay.open(bed, directory, ["--to", `${late}`]);
   const state: SessionState = await session.ask("state");
   assert.deepEqual(state.vms.map(({ name }) => name), ["left", "mid", "right"]);
   assert.ok(state.checkpoint >= late && state.checkpoint <= state.lastCheckpoint);
@@ -98,6 +60,15 @@ bed.test("stop: every VM at one checkpoint, and what is there", 180, async () =>
   assert.match((await session.ask("console", "mid")).console, /GUEST role=chatter/);
   assert.match((await session.ask("x", "left", "/2xg", "$sp")).text, /^[0-9a-f]{16}: 0x/);
   assert.match((await session.ask("info", "left", "registers")).text, /RIP=/);
+
+  // Behind a line that the timeline shows, that line is the last on the console.
+  const { stdout } = await bed.run(["timeline", directory, "--vm", "mid", "--json"]);
+  const lines: TimelineItem[] = stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  const line = lines.findLast(({ icount }) => icount !== null && icount < state.vms[1]!.icount)!;
+  const there = await session.seek(`${line.icount}@mid`);
+  assert.equal(there.vms[1]!.icount, line.icount);
+  assert.ok((await session.ask("console", "mid")).console.trimEnd().endsWith(line.text), line.text);
+  assert.deepEqual(await session.seek(state.checkpoint), state);
 
   const refused: [string[], RegExp][] = [
     [["seek", "99999"], /checkpoints 1 to \d+; there is no 99999/],
@@ -118,7 +89,7 @@ bed.test("stop: every VM at one checkpoint, and what is there", 180, async () =>
 
 bed.test("seek: forward, backward and from snapshots, always the same states", 400, async () => {
   const { directory: plain, early, late } = await recording();
-  const fromStart = await Session.open(plain, ["--to", `${early}`]);
+  const fromStart = await HeldReplay.open(bed, plain, ["--to", `${early}`]);
   const stateEarly = await fromStart.digest();
   await fromStart.seek(`${late / EPOCHS_PER_S}s`);
   const stateLate = await fromStart.digest();
@@ -128,7 +99,7 @@ bed.test("seek: forward, backward and from snapshots, always the same states", 4
 
   const { directory, report } = await indexed();
   assert.ok(report.checkpoints.length >= 3 && report.bytes > 50 * MIB, JSON.stringify(report));
-  const fromSnapshots = await Session.open(directory, ["--to", `${late}`, "--window", "1"]);
+  const fromSnapshots = await HeldReplay.open(bed, directory, ["--to", `${late}`, "--window", "1"]);
   assert.deepEqual(await fromSnapshots.digest(), stateLate, "from a snapshot");
   await fromSnapshots.seek(early);
   assert.deepEqual(await fromSnapshots.digest(), stateEarly, "backward, from another one");
@@ -199,7 +170,7 @@ bed.test(
       const out = ["--out", directory, "--for", "9s", "--digest-every", "0"];
       await bed.json(["record", ...start, ...out]);
       await bed.json(["index", directory, "--every", "6"]);
-      const session = await Session.open(directory, ["--to", "30"]);
+      const session = await HeldReplay.open(bed, directory, ["--to", "30"]);
       const late = await session.digest();
       await session.seek(14);
       await session.seek(30);
@@ -216,7 +187,7 @@ bed.test(
 );
 
 /** Runs gdb on a VM of a session and returns what it said. */
-async function gdb(session: Session, vm: string, commands: readonly string[]): Promise<string> {
+async function gdb(session: HeldReplay, vm: string, commands: readonly string[]): Promise<string> {
   const address = new RegExp(`Debug ${vm}: .*remote ([0-9.:]+)"`).exec(session.tool.stderr)![1];
   const all = ["set confirm off", "set width 0", `target remote ${address}`, ...commands];
   const script = bed.path(`${session.name}.gdb`);
@@ -235,7 +206,12 @@ bed.test(
   async () => {
     const { directory } = await indexed();
     const { early } = await recording();
-    const session = await Session.open(directory, ["--to", `${early + 3}`, "--gdb", "left,right"]);
+    const session = await HeldReplay.open(bed, directory, [
+      "--to",
+      `${early + 3}`,
+      "--gdb",
+      "left,right",
+    ]);
     const { vms } = await session.ask("state") as SessionState;
     const rip = /\bRIP=(\w+)/.exec(vms[0]!.registers!)![1];
     const said = await gdb(session, "left", [

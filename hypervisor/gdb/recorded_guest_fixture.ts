@@ -67,6 +67,7 @@ export function guestHardware(kernel: string, rest: Partial<VmHardware> = {}): V
     rtcBase: "2026-01-31T12:00:00",
     disks: [],
     serialInput: false,
+    restarts: false,
     ...rest,
   };
 }

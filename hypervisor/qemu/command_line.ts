@@ -40,6 +40,8 @@ export interface VmHardware {
   readonly disks: readonly { readonly name: string }[];
   /** Whether the run feeds text into the serial console. */
   readonly serialInput: boolean;
+  /** Whether a reset by the guest starts the machine again instead of ending QEMU. */
+  readonly restarts: boolean;
 }
 
 /** What the run is for. Paths are absolute; a tap is a device in the network namespace of QEMU. */
@@ -118,7 +120,8 @@ export function buildCommandLine(
     ...["-machine", vm.machine, "-accel", "tcg", "-cpu", vm.cpu, "-smp", "1"],
     ...["-m", `${vm.memoryMiB}`, "-icount", icount(vm, mode)],
     ...["-rtc", `base=${vm.rtcBase},clock=vm`],
-    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-nodefaults", "-no-user-config", "-display", "none"],
+    ...(vm.restarts ? RESTART : ["-no-reboot"]),
     ...["-kernel", vm.kernel],
     ...(vm.initrd === undefined ? [] : ["-initrd", vm.initrd]),
     ...["-append", vm.kernelArgs],
@@ -134,6 +137,14 @@ export function buildCommandLine(
     ...(paused ? ["-S"] : []),
   ];
 }
+
+/**
+ * What a machine needs that can be reset while its events are logged. Where the local APIC has the device that
+ * speeds up its task priority (kvmvapic), the reset of that waits for the vCPU, and the vCPU waits for the lock of
+ * the log, which whoever resets holds: QEMU 7.2 stands still (hw/i386/kvmvapic.c, `vapic_reset`,
+ * `vapic_enable_tpr_reporting`). Only guests of 32 bits without KVM's interfaces would make use of it.
+ */
+const RESTART: readonly string[] = ["-global", "apic-common.vapic=off"];
 
 const PAUSED: ReadonlySet<RunMode["kind"]> = new Set(["boot", "record", "replay"]);
 

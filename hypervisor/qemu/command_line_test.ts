@@ -22,6 +22,7 @@ const VM: VmHardware = {
   kernelArgs: "console=ttyS0 panic=-1",
   disks: [{ name: "root" }],
   serialInput: true,
+  restarts: false,
 };
 const PATHS: VmPaths = {
   qmp: "/run/web.qmp",
@@ -69,6 +70,16 @@ Deno.test("a recording's command line, word for word", () => {
     ...["-mon", "chardev=qmp,mode=control"],
     "-S",
   ]);
+});
+
+Deno.test("a VM that starts again after a reboot: no -no-reboot, and no device that cannot be reset", () => {
+  const restarts = { ...VM, restarts: true };
+  const words = ["-global", "apic-common.vapic=off"];
+  for (const mode of [RECORD, REPLAY]) {
+    const argv = build(mode, restarts);
+    assert.deepEqual(argv.filter((word) => !build(mode).includes(word)), words);
+    assert.deepEqual(build(mode).filter((word) => !argv.includes(word)), ["-no-reboot"]);
+  }
 });
 
 Deno.test("recording and replay differ in rr, netdev and character devices only", () => {

@@ -12,7 +12,7 @@
  * time stays. On a busy host the timer is often late, so that stops hit it: one recording in three did not replay.
  *
  * Where the timer is not due, the main loop reads the clock too, to find out how long to sleep. So the place is where no
- * clock follows at all. s is the time of the first start since CHECKPOINT_CLOCK_WARP_ACCOUNT, behind which the
+ * clock follows at all; a reset of the machine stands before that clock (`main_loop_should_exit`). s is the time of the first start since CHECKPOINT_CLOCK_WARP_ACCOUNT, behind which the
  * timer is off, that set the timer: behind one that does not, there is no CHECKPOINT_CLOCK_VIRTUAL_RT.
  */
 import { concat } from "../../lib/bytes/concat.ts";
@@ -41,6 +41,7 @@ export function stoppedTimerMender(table: RrLogTable): LogMender {
   const account = kindOf("CHECKPOINT_CLOCK_WARP_ACCOUNT");
   const timers = kindOf("CHECKPOINT_CLOCK_VIRTUAL_RT");
   const clock = kindOf("CLOCK_VIRTUAL_RT");
+  const reset = kindOf("CHECKPOINT_RESET_REQUESTED");
   const lengths = lengthsOf(table);
   let seen: Seen = "nothing";
   /** The clock of the start that was seen last, and of the one that the timer counts from. */
@@ -49,6 +50,7 @@ export function stoppedTimerMender(table: RrLogTable): LogMender {
 
   /** An event of this kind comes next, or, with -1, a received frame: the clock that is missing before it, if one is. */
   const missingBefore = (kind: number): Uint8Array | undefined => {
+    if (kind === reset) return undefined;
     const missing = seen === "timers' clock" && kind !== clock ? since : undefined;
     if (missing !== undefined || kind === account) since = undefined;
     if (kind === timers && seen === "start's clock") since ??= candidate;

@@ -39,6 +39,7 @@ vms:
     args: [role=client, "quiet  x"]
     disk: b.img
     serialInput: {file: input.txt}
+    onReboot: restart
 `;
   assert.deepEqual(parse(text), {
     name: "trio",
@@ -71,6 +72,7 @@ vms:
       disks: [{ image: "/c/b.img", format: "raw" }],
       mac: "52:54:00:c7:e9:9c",
       serialInput: "text of /c/input.txt",
+      onReboot: "restart",
     }],
   });
 });
@@ -166,6 +168,7 @@ const vmArb = fc.record({
     maxLength: 3,
   }),
   serialInput: fc.string({ minLength: 1 }),
+  onReboot: fc.constantFrom("end", "restart"),
 }, { requiredKeys: ["kernel"] });
 const clusterArb = fc.record({
   name: nameArb,
@@ -196,6 +199,7 @@ Deno.test("cluster file: what was written comes out", () => {
           kernelArgs: args(vm),
           disks: (vm.disks ?? []).map((d) => ({ image: `/c/${d.image}`, format: d.format })),
           ...(vm.serialInput === undefined ? {} : { serialInput: vm.serialInput }),
+          ...(vm.onReboot === "restart" ? { onReboot: "restart" } : {}),
         })),
       );
     }),

@@ -8,7 +8,7 @@ const NAME = "expected a name of a-z, 0-9 and -, starting with a letter, at most
 const SIZE = 'expected a size such as "512M" or "2G"';
 const MAC = "expected a unicast MAC address such as 52:54:00:12:34:56";
 const UPLINK = "expected an IPv4 address with its prefix length, such as 10.77.0.254/24";
-const VM_KEYS = "name, host, memory, kernel, initrd, args, disk, disks, mac, serialInput";
+const VM_KEYS = "name, host, memory, kernel, initrd, args, disk, disks, mac, serialInput, onReboot";
 const vm = (more: string) => `name: c\nvms:\n  - name: a\n    kernel: k\n    ${more}\n`;
 const top = (more: string) => `name: c\n${more}\nvms: [{name: a, kernel: k}]\n`;
 
@@ -191,6 +191,11 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
     "serial input missing",
     vm("serialInput: {file: missing}"),
     "5:25: vms[0].serialInput.file: no such file: /c/missing",
+  ],
+  [
+    "onReboot",
+    vm("onReboot: again"),
+    '5:15: vms[0].onReboot: expected "end" or "restart", found "again"',
   ],
   [
     "network",

@@ -106,6 +106,7 @@ export class Resolver {
       disks: this.#disks(vm, index),
       mac,
       ...(serialInput === undefined ? {} : { serialInput }),
+      ...(vm.onReboot === "restart" ? { onReboot: vm.onReboot } : {}),
     };
   }
 

@@ -119,6 +119,8 @@ const disk = () =>
 const SERIAL_INPUT = "a text, or {file: PATH}";
 const MAC = "a unicast MAC address such as 52:54:00:12:34:56";
 
+const ON_REBOOT = '"end" or "restart"';
+
 const vm = section("a VM: {name: …, …}", {
   name: name(),
   host: host().optional(),
@@ -134,6 +136,10 @@ const vm = section("a VM: {name: …, …}", {
     [text(SERIAL_INPUT), section(SERIAL_INPUT, { file: path() })],
     expecting(SERIAL_INPUT),
   ).describe("Text to feed into the serial console").optional(),
+  onReboot: z.enum(["end", "restart"], expecting(ON_REBOOT)).describe(
+    "Whether the VM ends where its guest reboots, or starts again as a machine does. A kernel that panics " +
+      "reboots too. Default: end",
+  ).optional(),
 });
 
 const UPLINK_ADDRESS = "an IPv4 address with its prefix length, such as 10.77.0.254/24";

@@ -53,6 +53,8 @@ export interface VmSpec {
   readonly mac: string;
   /** Text to feed into the serial console. */
   readonly serialInput?: string;
+  /** A reboot of its guest starts the machine again; otherwise it ends the VM. */
+  readonly onReboot?: "restart";
 }
 
 export interface DiskSpec {

@@ -35,5 +35,6 @@ export const clusterSpecSchema: z.ZodType<ClusterSpec> = z.strictObject({
     disks: z.array(z.strictObject({ image: text, format: z.enum(["qcow2", "raw"]) })).max(32),
     mac: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/),
     serialInput: z.string().max(INPUT_MAX).exactOptional(),
+    onReboot: z.literal("restart").exactOptional(),
   })).min(1).max(VMS_MAX),
 });

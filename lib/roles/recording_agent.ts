@@ -11,7 +11,7 @@
  * the log's bytes are decoded.
  */
 import { CutPlacer } from "../clocks/cut_placer.ts";
-import { ClusterrrError } from "../errors.ts";
+import { ClusterrrError, messageOf } from "../errors.ts";
 import type { CheckPoint } from "../recording/hybrid_log.ts";
 import { sleep, sleepUnless } from "../sleep.ts";
 import type { VmNumber } from "../units.ts";
@@ -248,6 +248,8 @@ export class RecordingAgent implements RecorderSink {
   #lastFlush = performance.now();
   #stopChecks = new AbortController();
   #checkLoop: Promise<void> | undefined;
+  /** Resolves when the last copy of a VM's RAM is gone. */
+  #copying: Promise<void> = Promise.resolve();
 
   constructor(
     vms: readonly RecordingVm[],
@@ -436,8 +438,10 @@ export class RecordingAgent implements RecorderSink {
       for (const stream of this.#streams.values()) {
         if (signal.aborted) return;
         if (stream.ended !== "no" || performance.now() < stream.nextCheckAt) continue;
-        stream.nextCheckAt = performance.now() + every;
+        stream.nextCheckAt = Infinity;
         await this.#takeCheck(stream);
+        // From its end on: a large VM would stand most of the time otherwise.
+        stream.nextCheckAt = Math.min(stream.nextCheckAt, performance.now() + every);
       }
     }
   }
@@ -445,6 +449,7 @@ export class RecordingAgent implements RecorderSink {
   /** A short stop of one VM. A VM that ends meanwhile has no check, and that is no error. */
   async #takeCheck(stream: RecordedStream): Promise<void> {
     const { vm } = stream;
+    await this.#copying; // it takes room, and the VM would stand until that is free
     const wallMs = Date.now();
     let state: MachineState;
     try {
@@ -454,8 +459,11 @@ export class RecordingAgent implements RecorderSink {
     } catch (error) {
       const gone = await Promise.race([vm.ended.then(() => true), sleep(2000).then(() => false)]);
       if (gone) return;
-      throw new ClusterrrError(`Cannot take the state of VM ${vm.name}`, { cause: error });
+      throw new ClusterrrError(`Cannot take the state of VM ${vm.name}: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
+    this.#copying = state.ram.then(() => {}, () => {}); // its failure shows where it is awaited
     const writing = this.#writeCheck(stream, state, wallMs);
     this.#checking.add(writing);
     // Awaited again when the recording is sealed, where its failure is reported.
