@@ -31,8 +31,9 @@ export function dispatchEvent(
     sink.sent(vm, number, frameBytes, lamport);
   } else if (type === RECEIVE) {
     const sendNumber = source === 0 ? -1 : readCount(data, offset + 24);
-    const hash = data.getBigUint64(offset + 48, true);
-    const remoteHash = hash === 0n ? undefined : hash;
+    // Mostly there is none: then no bigint is made.
+    const hashed = (data.getUint32(offset + 48, true) | data.getUint32(offset + 52, true)) !== 0;
+    const remoteHash = hashed ? data.getBigUint64(offset + 48, true) : undefined;
     sink.delivered(vm, number, source, sendNumber, frameBytes, lamport, remoteHash);
   } else {
     throw new Error(`recorder event of type ${type}`);
