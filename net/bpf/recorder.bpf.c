@@ -9,7 +9,7 @@
  *   another host ◀── underlay ◀── VXLAN port ◀──clrr_tunnel_out── bridge      adds the trailer
  *   another host ──▶ underlay ──▶ VXLAN port ──clrr_tunnel_in───▶ bridge      cuts it, mark on the skb
  *
- * clrr_ingress is a tc program (clsact ingress) on every port of the bridge but the tunnel. clrr_deliver is the
+ * clrr_ingress is a tc program on the ingress of every port of the bridge but the tunnel. clrr_deliver is the
  * filter of a tap (TUNSETFILTEREBPF): unlike tc egress it runs behind the qdisc, where segmentation
  * is done and the order is the order in which the guest reads the frames.
  *

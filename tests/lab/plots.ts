@@ -18,7 +18,7 @@ import {
 
 const WIDTH = 860;
 /** Where the plot begins, right of the names; space for values on its right. */
-const LEFT = 130;
+const LEFT = 160;
 const RIGHT = 110;
 const TOP = 64;
 const BOTTOM = 40;
@@ -229,7 +229,9 @@ function plotSuccess(summaries: readonly ExampleSummary[]): string | undefined {
   ]]);
   let y = TOP + 4;
   for (const { label, summary } of strips) {
+    const { good, of } = summary.identical;
     body.push(groupName(label, y + CELL - 1));
+    body.push(text(WIDTH - RIGHT + 14, y + CELL - 1, `${good} of ${of}`));
     let x = LEFT;
     for (const sample of summary.samples) {
       const cells = sample.replays.map(({ identical }) => identical);
@@ -249,8 +251,6 @@ function plotSuccess(summaries: readonly ExampleSummary[]): string | undefined {
       }
       x += RECORDING_GAP;
     }
-    const { good, of } = summary.identical;
-    body.push(text(WIDTH - RIGHT + 14, y + CELL - 1, `${good} of ${of}`));
     y += CELL_STEP + GROUP_GAP / 2;
   }
   return svgDocument(WIDTH, y + MARGIN, "Replays identical to their recordings", body);
