@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets everything up and runs all checks and tests. The last line is `N passed, N failed`.
-#   sh tests/run.sh             everything
+#   sh tests/run.sh             everything; each example of the laboratory counts as a test
 #   sh tests/run.sh lib net     only the tests below these paths
 set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -29,5 +29,16 @@ passed=$(printf '%s' "$plain" | sed -n 's/.*| \([0-9]*\) passed.*/\1/p')
 failed=$(printf '%s' "$plain" | sed -n 's/.*| \([0-9]*\) failed.*/\1/p')
 [ -n "$passed" ] && [ "$passed" -gt 0 ] || status=1
 [ "$status" -eq 0 ] || [ "${failed:-0}" -gt 0 ] || failed=1
+
+if [ $# -eq 0 ]; then
+  say "the laboratory, short form: every example recorded and replayed"
+  "$DENO" run -A tests/lab/lab.ts --short >"$report" || status=1
+  cat "$report"
+  lab=$(grep -E '^lab: [0-9]+ passed, [0-9]+ failed$' "$report" || echo "lab: 0 passed, 1 failed")
+  lab=${lab#lab: }
+  passed=$((${passed:-0} + ${lab%% passed*}))
+  lab=${lab#*, }
+  failed=$((${failed:-0} + ${lab%% failed*}))
+fi
 printf '%s passed, %s failed\n' "${passed:-0}" "${failed:-0}"
 exit "$status"

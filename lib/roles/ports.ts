@@ -7,13 +7,7 @@ import type { VmNumber } from "../units.ts";
 /** Receives what the recorder saw, in the order in which it happened. */
 export interface RecorderSink {
   /** Frame `sendNumber` (from 0) left VM `vm`. `length` counts bytes on the wire, VLAN tag included. */
-  sent(
-    vm: VmNumber,
-    sendNumber: number,
-    length: number,
-    lamport: bigint,
-    ktimeNs: bigint,
-  ): void;
+  sent(vm: VmNumber, sendNumber: number, length: number, lamport: bigint): void;
   /**
    * A frame entered VM `vm`'s tap queue. `source` 0 is external, `sendNumber` then -1. `lamport` is the
    * receiver's clock after it. `remoteHash`: of a frame from a VM of another host, its keyed hash
@@ -26,7 +20,6 @@ export interface RecorderSink {
     sendNumber: number,
     length: number,
     lamport: bigint,
-    ktimeNs: bigint,
     remoteHash?: bigint,
   ): void;
 }

@@ -283,7 +283,6 @@ export class RecordingAgent implements RecorderSink {
     sendNumber: number,
     length: number,
     lamport: bigint,
-    _ktimeNs?: bigint,
     hash?: bigint,
   ): void {
     const remote = source !== 0 && !this.#streams.has(source);

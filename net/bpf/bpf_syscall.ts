@@ -13,7 +13,7 @@ const NAME_BYTES_MAX = 15;
 const LOG_BYTES = 1 << 20;
 const EPERM = 1;
 const E2BIG = 7;
-const ENOENT = 2;
+const EINVAL = 22;
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
@@ -23,7 +23,9 @@ export const PAGE_BYTES = 4096;
 export const BPF_PROG_TYPE_SOCKET_FILTER = 1;
 export const BPF_PROG_TYPE_SCHED_CLS = 3;
 
-const command = { mapCreate: 0, mapUpdate: 2, mapDelete: 3, progLoad: 5, objPin: 6 } as const;
+const BPF_TCX_INGRESS = 46;
+
+const command = { mapCreate: 0, mapUpdate: 2, progLoad: 5, objPin: 6, linkCreate: 28 } as const;
 
 const ADVICE: Record<number, string> = {
   [EPERM]: "Loading the recorder needs root (CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN).",
@@ -97,14 +99,6 @@ export function setMapEntry(map: Fd, key: number, value: number): void {
   bpfOrThrow("setting an entry of a BPF map", command.mapUpdate, attribute);
 }
 
-/** Deletes `key` from a hash map of u32; it may be absent. @throws {HostError} */
-export function deleteMapEntry(map: Fd, key: number): void {
-  const result = bpf(command.mapDelete, new Attribute().u32(0, map).pointer(8, u32Bytes(key)));
-  if (result < 0 && result !== -ENOENT) {
-    throw new HostError("deleting an entry of a BPF map", -result, "");
-  }
-}
-
 /**
  * Loads a program of `type`.
  * @throws {HostError} whose message is the verifier's last word and whose cause holds its full log
@@ -140,6 +134,20 @@ export function summariseVerifierLog(log: string): string {
   const lines = log.split("\n").map((line) => line.trim()).filter((line) => line !== "");
   const statistic = /^(processed \d+ insns|verification time|stack depth|max_states)/;
   return lines.findLast((line) => !statistic.test(line)) ?? "";
+}
+
+/**
+ * Hangs a tc program on the ingress of the device `ifindex` of this thread's network namespace, without a queueing
+ * discipline in between (TCX, Linux 6.6). It is gone when the descriptor is closed.
+ * @returns `undefined` on a kernel that has no such thing
+ * @throws {HostError}
+ */
+export function linkIngress(program: Fd, ifindex: number): Fd | undefined {
+  const attribute = new Attribute().u32(0, program).u32(4, ifindex).u32(8, BPF_TCX_INGRESS);
+  const result = bpf(command.linkCreate, attribute);
+  if (result >= 0) return result;
+  if (result === -EINVAL) return undefined;
+  throw new HostError("attaching a BPF program to a device", -result, "", ADVICE[-result]);
 }
 
 /** Gives a program the name `path` in a BPF file system. @throws {HostError} */

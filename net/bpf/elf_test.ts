@@ -14,13 +14,11 @@ Deno.test("the recorder's object holds its maps and programs", () => {
     maps.map((m) => [m.name, m.type, m.keyBytes, m.valueBytes, m.maxEntries, m.flags]).sort(),
     [
       ["clrr_frame", 6, 4, 1536, 1, 0],
-      ["clrr_next_mark", 2, 4, 4, 1, 0],
-      ["clrr_ports", 1, 4, 4, 1, 0],
+      ["clrr_ports", 2, 4, 4, 1, 0],
       ["clrr_ring", 27, 0, 0, 1, 0],
-      ["clrr_settings", 2, 4, 24, 1, MMAPABLE],
-      ["clrr_stamps", 2, 4, 40, 1, 0],
+      ["clrr_stamps", 2, 4, 32, 1, 0],
+      ["clrr_state", 2, 4, 64, 1, MMAPABLE],
       ["clrr_tunnel", 2, 4, 64, 1, MMAPABLE],
-      ["clrr_vms", 2, 4, 64, 1, MMAPABLE],
     ],
   );
   assert.deepEqual(programs.map((p) => [p.name, p.section]), [
@@ -36,8 +34,8 @@ Deno.test("the recorder's object holds its maps and programs", () => {
   }
   assert.deepEqual(programs[1]!.mapLoads.map((load) => load.map), [
     "clrr_ports",
-    "clrr_vms",
-    "clrr_settings",
+    "clrr_state",
+    "clrr_state",
     "clrr_stamps",
     "clrr_ring",
   ]);

@@ -1,11 +1,11 @@
 /**
- * The recorder's events: 64 bytes from the ring come in, a call of the sink goes out. FORMAT.md
+ * The recorder's events: 56 bytes from the ring come in, a call of the sink goes out. FORMAT.md
  * describes the layout, `struct event` in recorder.bpf.c is the writer.
  */
 import type { RecorderSink } from "../../lib/roles/ports.ts";
 
 /** Bytes of an event in the ring, without the ring's own 8-byte header. */
-export const EVENT_BYTES = 64;
+export const EVENT_BYTES = 56;
 const SEND = 1;
 const RECEIVE = 2;
 const TWO_TO_32 = 2 ** 32;
@@ -27,14 +27,14 @@ export function dispatchEvent(
   const frameBytes = data.getUint32(offset + 12, true);
   const number = readCount(data, offset + 16);
   const lamport = data.getBigUint64(offset + 40, true);
-  const ktimeNs = data.getBigUint64(offset + 48, true);
   if (type === SEND) {
-    sink.sent(vm, number, frameBytes, lamport, ktimeNs);
+    sink.sent(vm, number, frameBytes, lamport);
   } else if (type === RECEIVE) {
     const sendNumber = source === 0 ? -1 : readCount(data, offset + 24);
-    const hash = data.getBigUint64(offset + 56, true);
-    const remoteHash = hash === 0n ? undefined : hash;
-    sink.delivered(vm, number, source, sendNumber, frameBytes, lamport, ktimeNs, remoteHash);
+    // Mostly there is none: then no bigint is made.
+    const hashed = (data.getUint32(offset + 48, true) | data.getUint32(offset + 52, true)) !== 0;
+    const remoteHash = hashed ? data.getBigUint64(offset + 48, true) : undefined;
+    sink.delivered(vm, number, source, sendNumber, frameBytes, lamport, remoteHash);
   } else {
     throw new Error(`recorder event of type ${type}`);
   }

@@ -9,7 +9,7 @@
  *   another host ◀── underlay ◀── VXLAN port ◀──clrr_tunnel_out── bridge      adds the trailer
  *   another host ──▶ underlay ──▶ VXLAN port ──clrr_tunnel_in───▶ bridge      cuts it, mark on the skb
  *
- * clrr_ingress is a tc program (clsact ingress) on every port of the bridge but the tunnel. clrr_deliver is the
+ * clrr_ingress is a tc program on the ingress of every port of the bridge but the tunnel. clrr_deliver is the
  * filter of a tap (TUNSETFILTEREBPF): unlike tc egress it runs behind the qdisc, where segmentation
  * is done and the order is the order in which the guest reads the frames.
  *
@@ -37,19 +37,33 @@ struct vm_state {
 	__u64 reserved[3];	/* a cache line a VM */
 };
 
-/* Written by user space only, through mmap. */
+/*
+ * What stands in clrr_state in the place of VM 0, which there is not. Written by user space only, through mmap, but
+ * for next_mark. With the VMs' states it is in one page of memory: every page that a frame touches costs
+ * a miss of the TLB, which the system call that sends the frame has just emptied.
+ */
 struct settings {
 	__u64 epoch_floor;	/* epoch << 40: no clock stays below it */
 	__u64 stamp_mask;	/* slots in clrr_stamps minus 1 */
 	__u64 cookie;		/* what frames of this recording carry between hosts; keys their hash */
+	__u32 next_mark;
+	__u32 reserved[9];
 };
 
+/* Half a cache line, so that none lies across two. */
 struct stamp {
-	__u64 tag;		/* the mark of the frame, STAMP_BUSY while a writer is at it */
+	__u64 tag;		/* VM << 32 | mark of the frame, STAMP_BUSY while a writer is at it */
 	__u64 number;
 	__u64 lamport;
-	__u64 vm;
 	__u64 hash;		/* of a frame from another host; 0: from this one, or absent */
+};
+
+/* What is known of a frame. */
+struct identity {
+	__u64 number;
+	__u64 lamport;
+	__u64 hash;
+	__u32 vm;
 };
 
 /* What the tunnel did. */
@@ -72,13 +86,13 @@ struct trailer {
 	__u32 magic;
 };
 
+/* With the ring's own 8 bytes a cache line. */
 struct event {
 	__u32 type, vm, source, length;
 	__u64 number;		/* SEND: send number; RECEIVE: delivery number */
 	__u64 source_number;	/* the frame's send number; ~0 if external */
 	__u64 stamp;		/* the Lamport time of its send; 0 if external */
 	__u64 lamport;		/* the VM's clock after this event */
-	__u64 ktime_ns;
 	__u64 hash;		/* RECEIVE of a frame from another host; 0: none */
 };
 
@@ -86,6 +100,7 @@ struct event {
 #define EVENT_RECEIVE 2
 #define EXTERNAL (~0ull)
 #define STAMP_BUSY (1ull << 63)
+#define VM_MAX 0x7fffffffu /* what a tag has room for */
 #define CLOCK_TRIES 64
 #define VLAN_TAG_BYTES 4
 #define TRAILER_MAGIC 0x31524c43u /* "CLR1" */
@@ -102,12 +117,9 @@ struct frame_bytes {
 };
 
 /* max_entries of 1 stands for "the loader knows": it depends on the cluster. */
-struct map_definition SEC("maps") clrr_ports = { BPF_MAP_TYPE_HASH, 4, 4, 1, 0 };
-struct map_definition SEC("maps") clrr_vms = {
+struct map_definition SEC("maps") clrr_ports = { BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0 };
+struct map_definition SEC("maps") clrr_state = {
 	BPF_MAP_TYPE_ARRAY, 4, sizeof(struct vm_state), 1, BPF_F_MMAPABLE };
-struct map_definition SEC("maps") clrr_settings = {
-	BPF_MAP_TYPE_ARRAY, 4, sizeof(struct settings), 1, BPF_F_MMAPABLE };
-struct map_definition SEC("maps") clrr_next_mark = { BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0 };
 struct map_definition SEC("maps") clrr_stamps = {
 	BPF_MAP_TYPE_ARRAY, 4, sizeof(struct stamp), 1, 0 };
 struct map_definition SEC("maps") clrr_tunnel = {
@@ -122,7 +134,8 @@ static __always_inline struct settings *settings(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&clrr_settings, &zero);
+	_Static_assert(sizeof(struct settings) == sizeof(struct vm_state), "both are in clrr_state");
+	return bpf_map_lookup_elem(&clrr_state, &zero);
 }
 
 /* The number of the VM behind this port; 0: none, or a port that the recorder does not know. */
@@ -164,58 +177,58 @@ static __always_inline __u64 advance_clock(struct vm_state *vm, struct settings 
 }
 
 /* A mark that no frame in flight carries; never 0. */
-static __always_inline __u32 allocate_mark(void)
+static __always_inline __u32 allocate_mark(struct settings *set)
 {
-	__u32 zero = 0, mark;
-	__u32 *next = bpf_map_lookup_elem(&clrr_next_mark, &zero);
+	__u32 mark = __sync_fetch_and_add(&set->next_mark, 1);
 
-	if (!next)
-		return 0;
-	mark = __sync_fetch_and_add(next, 1);
-	return mark ? mark : __sync_fetch_and_add(next, 1);
+	return mark ? mark : __sync_fetch_and_add(&set->next_mark, 1);
 }
 
 /*
  * Files a frame's identity under its mark and returns the mark; 0 where another writer is at work
  * in the slot: the frame then counts as external, which costs bytes and never a wrong identity.
+ *
+ * x86 alone: there stores become visible in their order and loads are done in theirs, so that the tag
+ * needs no barrier of its own when it is written last, and when it is read first and last.
  */
 static __always_inline __u32 write_stamp(struct settings *set, __u32 vm, __u64 number,
 					 __u64 lamport, __u64 hash)
 {
-	__u32 mark = allocate_mark();
+	__u32 mark = allocate_mark(set);
 	__u32 slot = mark & READ_ONCE(set->stamp_mask);
 	struct stamp *stamp = bpf_map_lookup_elem(&clrr_stamps, &slot);
 	__u64 old;
 
-	if (!mark || !stamp)
+	if (!mark || !stamp || vm > VM_MAX)
 		return 0;
 	old = READ_ONCE(stamp->tag);
 	if (old == STAMP_BUSY || __sync_val_compare_and_swap(&stamp->tag, old, STAMP_BUSY) != old)
 		return 0;
-	READ_ONCE(stamp->vm) = vm;
 	READ_ONCE(stamp->number) = number;
 	READ_ONCE(stamp->lamport) = lamport;
 	READ_ONCE(stamp->hash) = hash;
-	__sync_lock_test_and_set(&stamp->tag, mark); /* a full barrier: the fields are there first */
+	READ_ONCE(stamp->tag) = (__u64)vm << 32 | mark;
 	return mark;
 }
 
 /* Looks a mark up. Leaves `into` alone where the slot belongs to another frame by now. */
-static __always_inline void read_stamp(struct settings *set, __u32 mark, struct stamp *into)
+static __always_inline void read_stamp(struct settings *set, __u32 mark, struct identity *into)
 {
 	__u32 slot = mark & READ_ONCE(set->stamp_mask);
 	struct stamp *stamp = bpf_map_lookup_elem(&clrr_stamps, &slot);
-	__u64 vm, number, lamport, hash;
+	__u64 tag, number, lamport, hash;
 
-	if (!stamp || __sync_fetch_and_add(&stamp->tag, 0) != mark)
+	if (!stamp)
 		return;
-	vm = READ_ONCE(stamp->vm);
+	tag = READ_ONCE(stamp->tag);
+	if ((__u32)tag != mark)
+		return;
 	number = READ_ONCE(stamp->number);
 	lamport = READ_ONCE(stamp->lamport);
 	hash = READ_ONCE(stamp->hash);
-	if (__sync_fetch_and_add(&stamp->tag, 0) != mark) /* overwritten while we read */
+	if (READ_ONCE(stamp->tag) != tag) /* overwritten while we read */
 		return;
-	into->vm = vm;
+	into->vm = tag >> 32;
 	into->number = number;
 	into->lamport = lamport;
 	into->hash = hash;
@@ -225,7 +238,7 @@ SEC("tc")
 int clrr_ingress(struct __sk_buff *skb)
 {
 	__u32 number = vm_of_port(skb), mark;
-	struct vm_state *vm = number ? bpf_map_lookup_elem(&clrr_vms, &number) : 0;
+	struct vm_state *vm = number ? bpf_map_lookup_elem(&clrr_state, &number) : 0;
 	struct settings *set = settings();
 	struct event *event;
 	__u64 send, lamport;
@@ -252,7 +265,6 @@ int clrr_ingress(struct __sk_buff *skb)
 	event->source_number = send;
 	event->stamp = lamport;
 	event->lamport = lamport;
-	event->ktime_ns = bpf_ktime_get_ns();
 	event->hash = 0;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return TC_ACT_UNSPEC;
@@ -262,8 +274,8 @@ SEC("socket")
 int clrr_deliver(struct __sk_buff *skb)
 {
 	__u32 number = vm_of_port(skb), mark = skb->mark;
-	struct vm_state *vm = number ? bpf_map_lookup_elem(&clrr_vms, &number) : 0;
-	struct stamp from = { .number = EXTERNAL };
+	struct vm_state *vm = number ? bpf_map_lookup_elem(&clrr_state, &number) : 0;
+	struct identity from = { .number = EXTERNAL };
 	struct settings *set = settings();
 	struct event *event;
 	__u64 delivery, lamport;
@@ -288,7 +300,6 @@ int clrr_deliver(struct __sk_buff *skb)
 	event->source_number = from.number;
 	event->stamp = from.lamport;
 	event->lamport = lamport;
-	event->ktime_ns = bpf_ktime_get_ns();
 	event->hash = from.hash;
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return skb->len;
@@ -401,7 +412,7 @@ SEC("tc")
 int clrr_tunnel_out(struct __sk_buff *skb)
 {
 	__u32 length = skb->len, mark = skb->mark;
-	struct stamp from = { .number = EXTERNAL };
+	struct identity from = { .number = EXTERNAL };
 	struct tunnel_state *tunnel = tunnel_state();
 	struct settings *set = settings();
 	struct trailer trailer = {};
@@ -456,5 +467,5 @@ int clrr_tunnel_in(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-/* bpf_ktime_get_ns and the ring buffer are for GPL-compatible programs. */
+/* The ring buffer is for GPL-compatible programs. */
 char _license[] SEC("license") = "Dual MIT/GPL";

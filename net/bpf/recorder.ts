@@ -20,6 +20,7 @@ import { ifindexOf } from "../tap.ts";
 import type { Network, NetworkPlan } from "../topology.ts";
 import { joinTunnel, leaveTunnel } from "../tunnel.ts";
 import {
+  attachByTc,
   attachDelivery,
   attachIngress,
   attachTunnel,
@@ -27,14 +28,7 @@ import {
   detachIngress,
   mountBpffs,
 } from "./attach.ts";
-import {
-  deleteMapEntry,
-  mapMemory,
-  type Mapping,
-  PAGE_BYTES,
-  pinObject,
-  setMapEntry,
-} from "./bpf_syscall.ts";
+import { mapMemory, type Mapping, PAGE_BYTES, pinObject, setMapEntry } from "./bpf_syscall.ts";
 import { parseObject } from "./elf.ts";
 import { dispatchEvent } from "./events.ts";
 import { type LoadedObject, loadObject } from "./loader.ts";
@@ -43,9 +37,10 @@ import { mapRing, RingReader } from "./ring.ts";
 
 const RING_BYTES_DEFAULT = 16 << 20;
 const IN_FLIGHT_DEFAULT = 1 << 18;
-const VM_STATE_WORDS = 8; // struct vm_state: u64s
-const VM_STATE_BYTES = VM_STATE_WORDS * 8;
-const SETTINGS_BYTES = 24; // struct settings: u64 epoch_floor, u64 stamp_mask, u64 cookie
+const STATE_WORDS = 8; // struct settings (u64 epoch_floor, u64 stamp_mask, u64 cookie, …), struct vm_state
+const STATE_BYTES = STATE_WORDS * 8;
+/** What `clrr_ports` says of a port that belongs to no VM. */
+const NO_VM = 0;
 const TUNNEL_BYTES = 64; // struct tunnel_state
 
 /** A recorder at work. */
@@ -67,7 +62,7 @@ export interface Recorder extends RecorderPort {
 
 /** How much the recorder holds. */
 export interface RecorderOptions {
-  /** Bytes of the event ring, a power of two from one page (4096) on; 72 bytes an event. Default 16 MiB. */
+  /** Bytes of the event ring, a power of two from one page (4096) on; 64 bytes an event. Default 16 MiB. */
   readonly ringBytes?: number;
   /**
    * Frames whose identity is kept until they are delivered, a power of two. A frame overtaken by more
@@ -93,38 +88,43 @@ export async function armRecorder(
   const ringBytes = powerOfTwo(options.ringBytes ?? RING_BYTES_DEFAULT, PAGE_BYTES);
   const inFlight = powerOfTwo(options.inFlight ?? IN_FLIGHT_DEFAULT, 1);
   const names = namesOf(plan.run);
-  const taps = plan.vms.map(({ number }) => ({ number, tap: network.tapOf(number) }));
-  const devices = taps.map(({ tap }) => tap).concat(plan.uplink ? [names.uplinkPort] : []);
-  const vmStates = Math.max(0, ...plan.vms.map((vm) => vm.number)) + 1;
+  const taps = plan.vms.map(({ number }) => {
+    const tap = network.tapOf(number);
+    return { number, tap, ifindex: ifindexOf(network.netns, tap) };
+  });
+  const states = Math.max(0, ...taps.map(({ number }) => number)) + 1;
 
   await mountBpffs();
   makePins(names.pins);
   const undo: (() => unknown)[] = [() => removePins(names.pins)];
   try {
     const loaded = loadObject(parseObject(object, "recorder.bpf.o"), {
-      clrr_ports: taps.length + 1,
-      clrr_vms: vmStates,
+      clrr_ports: Math.max(0, ...taps.map(({ ifindex }) => ifindex)) + 1,
+      clrr_state: states,
       clrr_stamps: inFlight,
       clrr_ring: ringBytes,
     });
     undo.push(() => loaded.close());
-    const memory = new RecorderMemory(loaded, vmStates, ringBytes);
+    const memory = new RecorderMemory(loaded, states, ringBytes);
     undo.push(() => memory.unmap());
     memory.setStampMask(inFlight - 1);
     if (plan.tunnel !== undefined) memory.openTunnel(loaded, plan.tunnel.cookie);
 
     const pin = `${names.pins}/clrr_ingress`;
-    pinObject(loaded.program("clrr_ingress"), pin);
-    undo.push(() => detachIngress(network.enter, devices));
-    await attachIngress(network.enter, devices, pin);
+    const ingress = loaded.program("clrr_ingress");
+    pinObject(ingress, pin);
+    undo.push(await attachIngress(network, taps.map(({ tap }) => tap), ingress, pin));
+    if (plan.uplink !== undefined) {
+      undo.push(() => detachIngress(network.enter, [names.uplinkPort]));
+      await attachByTc(network.enter, [names.uplinkPort], pin);
+    }
     for (const { tap } of taps) {
       undo.push(() => detachDelivery(network.netns, tap));
       attachDelivery(network.netns, tap, loaded.program("clrr_deliver"));
     }
     // The programs do nothing for a port that is not in this map: recording starts here.
-    for (const { number, tap } of taps) {
-      const ifindex = ifindexOf(network.netns, tap);
-      undo.push(() => deleteMapEntry(loaded.map("clrr_ports"), ifindex));
+    for (const { number, ifindex } of taps) {
+      undo.push(() => setMapEntry(loaded.map("clrr_ports"), ifindex, NO_VM));
       setMapEntry(loaded.map("clrr_ports"), ifindex, number);
     }
     if (plan.tunnel !== undefined) {
@@ -156,18 +156,17 @@ async function unwind(undo: (() => unknown)[]): Promise<void> {
 /** What the programs and this process share: the ring, a state per VM, the settings. */
 class RecorderMemory {
   readonly ring: RingReader;
-  readonly #vms: BigInt64Array;
-  readonly #settings: BigInt64Array;
+  /** In the place of VM 0 the settings. */
+  readonly #state: BigInt64Array;
   #tunnel: BigInt64Array | undefined;
   readonly #mappings: { unmap(): void }[] = [];
 
-  constructor(loaded: LoadedObject, vmStates: number, ringBytes: number) {
+  constructor(loaded: LoadedObject, states: number, ringBytes: number) {
     try {
       const ring = mapRing(loaded.map("clrr_ring"), ringBytes);
       this.#mappings.push(ring);
       this.ring = new RingReader(ring.memory);
-      this.#vms = this.#map(loaded, "clrr_vms", vmStates * VM_STATE_BYTES);
-      this.#settings = this.#map(loaded, "clrr_settings", SETTINGS_BYTES);
+      this.#state = this.#map(loaded, "clrr_state", states * STATE_BYTES);
     } catch (error) {
       this.unmap();
       throw error;
@@ -181,26 +180,26 @@ class RecorderMemory {
   }
 
   setStampMask(mask: number): void {
-    Atomics.store(this.#settings, 1, BigInt(mask));
+    Atomics.store(this.#state, 1, BigInt(mask));
   }
 
   /** From here on the tunnel's programs know their recording. */
   openTunnel(loaded: LoadedObject, cookie: bigint): void {
     this.#tunnel = this.#map(loaded, "clrr_tunnel", TUNNEL_BYTES);
-    Atomics.store(this.#settings, 2, BigInt.asIntN(64, cookie));
+    Atomics.store(this.#state, 2, BigInt.asIntN(64, cookie));
   }
 
   raiseEpoch(epoch: number): void {
     const floor = BigInt(epoch) << EPOCH_SHIFT;
-    if (floor > Atomics.load(this.#settings, 0)) Atomics.store(this.#settings, 0, floor);
+    if (floor > Atomics.load(this.#state, 0)) Atomics.store(this.#state, 0, floor);
   }
 
   /** Adds up over the VMs; the fields are those of `struct vm_state`. */
   counters(): RecorderCounters {
     const sum = (field: number) => {
       let total = 0n;
-      for (let at = field; at < this.#vms.length; at += VM_STATE_WORDS) {
-        total += Atomics.load(this.#vms, at);
+      for (let at = STATE_WORDS + field; at < this.#state.length; at += STATE_WORDS) {
+        total += Atomics.load(this.#state, at);
       }
       return total;
     };

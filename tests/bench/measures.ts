@@ -5,6 +5,7 @@
  */
 import { run } from "../../host/command.ts";
 import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
+import { withBusyCores } from "./busy_cores.ts";
 import { type CodecRun } from "./codec.ts";
 import { Commands, type Timed } from "./commands.ts";
 import {
@@ -84,9 +85,9 @@ export async function measure(
   const recording = recordingOf(scratch, plan.runs - 1);
   const half = plan.verifyRuns / 2;
   say(`verify: ${half} replays with nothing else of ours running`);
-  const idle = await commands.verify(recording, half);
+  const idle = (await commands.verify(recording, half)).report;
   say(`verify: ${half} replays with every core kept busy`);
-  const busy = await withBusyCores(() => commands.verify(recording, half));
+  const busy = await withBusyCores(async () => (await commands.verify(recording, half)).report);
   return { rounds, codec, verify: { idle, busy } };
 }
 
@@ -157,24 +158,6 @@ async function measureCodec(
     return JSON.parse(await run(argv, { timeoutMs: 120_000 }));
   } finally {
     await Deno.remove(directory, { recursive: true });
-  }
-}
-
-/** Keeps every core busy while `work` goes on. */
-async function withBusyCores<T>(work: () => Promise<T>): Promise<T> {
-  const loops = Array.from(
-    { length: navigator.hardwareConcurrency },
-    () =>
-      new Deno.Command("setpriv", {
-        args: ["--pdeathsig", "KILL", "--", "sh", "-c", "while :; do :; done"],
-        stdin: "null",
-      }).spawn(),
-  );
-  try {
-    return await work();
-  } finally {
-    for (const loop of loops) loop.kill("SIGKILL");
-    await Promise.all(loops.map((loop) => loop.status));
   }
 }
 

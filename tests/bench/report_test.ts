@@ -41,6 +41,8 @@ interface Numbers {
   readonly replayed?: boolean;
 }
 
+const use = { cpuS: 1, rssBytesMax: 100e6 };
+
 /** A round in which every target is met, but for what `numbers` say. */
 function round(numbers: Numbers = {}): Round {
   const { plainS = 10, recordS = 10.5, replayS = 5, storedBytes = 1e6 } = numbers;
@@ -53,8 +55,8 @@ function round(numbers: Numbers = {}): Round {
   };
   return {
     plain: peerRun(plainS),
-    record: { report: recordReport(recordS, storedBytes, numbers.unmatched ?? 0), wholeS: 12 },
-    replay: { report: replay, wholeS: 6 },
+    record: { report: recordReport(recordS, storedBytes, numbers.unmatched ?? 0), wholeS: 12, use },
+    replay: { report: replay, wholeS: 6, use },
     stockRecord: peerRun(10),
     stockLogBytes: 20e6,
     stockReplay: numbers.stockReplay ?? peerRun(25),

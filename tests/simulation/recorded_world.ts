@@ -309,7 +309,7 @@ export class RecordedWorld {
     const recorder = this.#recorderOf(from);
     const stamp = from.clock = max(from.clock, recorder.floor) + 1n;
     if (!this.random.chance(this.faults.lostSendEvents)) {
-      recorder.ring.push((sink) => sink.sent(from.number, sendNumber, frame.length, stamp, 0n));
+      recorder.ring.push((sink) => sink.sent(from.number, sendNumber, frame.length, stamp));
     }
     for (const to of this.vms) {
       if (to === from || (frame[0] !== 255 && frame[0] !== to.number)) continue;
@@ -337,7 +337,7 @@ export class RecordedWorld {
     const hash = this.#remoteHash(to, source, frame);
     if (!this.random.chance(this.faults.lostDeliveryEvents)) {
       recorder.ring.push((sink) =>
-        sink.delivered(to.number, number, source, sendNumber, frame.length, lamport, 0n, hash)
+        sink.delivered(to.number, number, source, sendNumber, frame.length, lamport, hash)
       );
     }
     if (!this.random.chance(this.faults.tapDrops)) to.tapQueue.push({ source, frame, sendNumber });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { failureOf } from "./peers.ts";
+import { failureOf, guestStatusOf } from "./guest_status.ts";
 
 Deno.test("a guest that says it failed did not do the work", () => {
   assert.equal(
@@ -15,4 +15,11 @@ Deno.test("a guest that says it failed did not do the work", () => {
 
 Deno.test("a guest of another kind says nothing about its end", () => {
   assert.equal(failureOf("login: "), undefined);
+  assert.equal(guestStatusOf("login: "), undefined);
+});
+
+Deno.test("what a program logs about other statuses is not the guest's", () => {
+  const console = "GET / status=200\r\nGUEST role=web status=0\r\n";
+  assert.equal(guestStatusOf(console), 0);
+  assert.equal(guestStatusOf("GET / status=404\r\n"), undefined);
 });
