@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { run } from "../host/command.ts";
+import type { TimelineItem } from "../lib/cli/ports.ts";
 import type { SessionState } from "../lib/session/session.ts";
 import { copyDirectory, once, testBed, type TestVm, type Tool } from "./end_to_end_fixture.ts";
 
@@ -89,6 +90,15 @@ bed.test("stop: every VM at one checkpoint, and what is there", 180, async () =>
   assert.match((await session.ask("console", "mid")).console, /GUEST role=chatter/);
   assert.match((await session.ask("x", "left", "/2xg", "$sp")).text, /^[0-9a-f]{16}: 0x/);
   assert.match((await session.ask("info", "left", "registers")).text, /RIP=/);
+
+  // Behind a line that the timeline shows, that line is the last on the console.
+  const { stdout } = await bed.run(["timeline", directory, "--vm", "mid", "--json"]);
+  const lines: TimelineItem[] = stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+  const line = lines.findLast(({ icount }) => icount !== null && icount < state.vms[1]!.icount)!;
+  const there = await session.seek(`${line.icount}@mid`);
+  assert.equal(there.vms[1]!.icount, line.icount);
+  assert.ok((await session.ask("console", "mid")).console.trimEnd().endsWith(line.text), line.text);
+  assert.deepEqual(await session.seek(state.checkpoint), state);
 
   const refused: [string[], RegExp][] = [
     [["seek", "99999"], /checkpoints 1 to \d+; there is no 99999/],
