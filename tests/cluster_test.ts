@@ -148,7 +148,7 @@ bed.test("dump: every event, each of which encodes to its bytes again", 60, asyn
 
 bed.test(
   "timeline: every line and received frame, a frame behind what it answers",
-  60,
+  180,
   async () => {
     const { directory } = await duo();
     const { status, stdout, stderr } = await bed.run(["timeline", directory, "--frames", "--json"]);
