@@ -24,6 +24,7 @@ import { record } from "./operations/record.ts";
 import { replay } from "./operations/replay.ts";
 import { askSession, openSession } from "./operations/sessions.ts";
 import { listSnapshots, removeSnapshot } from "./operations/snapshots.ts";
+import { timeline } from "./operations/timeline.ts";
 import { unpack } from "./operations/unpack.ts";
 import { verify } from "./operations/verify.ts";
 
@@ -42,6 +43,7 @@ const operations: Operations = {
   openSession,
   askSession,
   dump,
+  timeline,
   clean,
   cluster: clusterOperations,
   checkHost: () => checkHost({ objectionToQemu }),

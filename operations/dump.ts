@@ -4,6 +4,7 @@ import { readRrLogFile } from "../hypervisor/rr_log/stream.ts";
 import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts";
 import type { DumpItem, DumpOptions } from "../lib/cli/ports.ts";
 import { ClusterrrError } from "../lib/errors.ts";
+import { summarizeFrame } from "../lib/frames/summary.ts";
 import { decodeBlock } from "../lib/recording/block_decoder.ts";
 import { ColumnUnpacker } from "../lib/recording/column_unpacker.ts";
 import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
@@ -151,8 +152,9 @@ class ItemVisitor implements HybridVisitor {
 
   frame(_header: Uint8Array, payload: Uint8Array, lamport: bigint, origin: string): void {
     const bytes = payload.toHex();
-    const text = `${origin} bytes=${payload.length} lamport=${lamport} ${bytes.slice(0, 108)}`;
-    this.#add("FRAME", text, { origin, lamport, bytes });
+    const summary = summarizeFrame(payload);
+    const text = `${origin} bytes=${payload.length} lamport=${lamport} ${summary}`;
+    this.#add("FRAME", text, { origin, lamport, bytes, summary });
   }
 
   send(
@@ -162,13 +164,15 @@ class ItemVisitor implements HybridVisitor {
     lamport: bigint,
     head: Uint8Array,
   ): void {
-    const text = `frame ${sendNumber} bytes=${length} lamport=${lamport} sha256=${hash.toHex()}…`;
+    const summary = head.length === 0 ? "" : summarizeFrame(head);
+    const text = `frame ${sendNumber} bytes=${length} lamport=${lamport} ${summary}`.trimEnd();
     this.#add("SEND", text, {
       sendNumber,
       length,
       lamport,
       hash: hash.toHex(),
       head: head.toHex(),
+      summary,
     });
   }
 

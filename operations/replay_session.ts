@@ -7,6 +7,7 @@ import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
 import { ClusterrrError, DivergenceError, QmpError } from "../lib/errors.ts";
 import { countBelow } from "../lib/bytes/growing_array.ts";
+import { summarizeFrame } from "../lib/frames/summary.ts";
 import {
   type ClusterCut,
   cutAt,
@@ -329,6 +330,7 @@ export class ReplaySession implements SessionPort {
       from: nameOf(source),
       sendNumber,
       bytes: bytes.length,
+      summary: summarizeFrame(bytes),
       to: receivers.map(nameOf),
     }));
   }

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { run } from "../host/command.ts";
 import { decodeEvents, encodeEvent } from "../hypervisor/rr_log/events.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import type { TimelineItem } from "../lib/cli/ports.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { readManifest, vmDirectory } from "../lib/recording/manifest.ts";
 import { once, readConsole, testBed, type TestVm } from "./end_to_end_fixture.ts";
@@ -144,6 +145,33 @@ bed.test("dump: every event, each of which encodes to its bytes again", 60, asyn
     assert.equal(events, items.filter(({ offset }) => offset !== undefined).length);
   }
 });
+
+bed.test(
+  "timeline: every line and received frame, a frame behind what it answers",
+  180,
+  async () => {
+    const { directory } = await duo();
+    const { status, stdout, stderr } = await bed.run(["timeline", directory, "--frames", "--json"]);
+    assert.deepEqual([status, stderr], [0, ""]);
+    const items: TimelineItem[] = stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+    for (const { name, totals, end } of readManifest(directory).vms) {
+      const own = items.filter(({ vm }) => vm === name);
+      const lines = own.filter(({ kind }) => kind === "line").map(({ text }) => `${text}\n`);
+      assert.equal(lines.join(""), readConsole(directory, name).replaceAll(/[ \r]*\n/g, "\n"));
+      const { framesInternal, framesExternal, framesUnmatched } = totals!;
+      assert.equal(own.length - lines.length, framesInternal + framesExternal + framesUnmatched);
+      const places = own.map(({ icount }) => icount ?? end!.icount);
+      assert.deepEqual(places, places.toSorted((a, b) => a - b), `${name}: in its order`);
+    }
+    const at = (vm: string, from: string, text: string) =>
+      items.findIndex((item) => item.vm === vm && item.from === from && item.text.endsWith(text));
+    const [request, reply] = [
+      at("beta", "alpha", "echo request"),
+      at("alpha", "beta", "echo reply"),
+    ];
+    assert.ok(request >= 0 && reply > request, `request ${request}, reply ${reply}`);
+  },
+);
 
 bed.test("record: two clusters at once do not disturb each other", 180, async () => {
   const names = ["first", "second"];

@@ -8,6 +8,7 @@ import type {
   Operations,
   RecordReport,
   ReplayReport,
+  TimelineItem,
   Verdict,
   VerifyReport,
   VerifyRun,
@@ -213,6 +214,15 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
       note("dump", options);
       yield { vm: "client", icount: 7, kind: "INSTRUCTION", text: "+7", fields: { count: 7 } };
       yield { vm: "client", icount: 7, kind: "CLOCK", text: "host 5", fields: { value: 5n } };
+      await Promise.resolve();
+    },
+    async *timeline(options): AsyncGenerator<TimelineItem> {
+      note("timeline", options);
+      const line = { kind: "line", text: "ready" } as const;
+      yield { ...line, vm: "client", seconds: 1.25, icount: 123_456_789 };
+      const frame = { kind: "frame", text: "ARP", from: "server", sendNumber: 7 } as const;
+      yield { ...frame, vm: "client", seconds: 2.5, icount: null };
+      yield { ...frame, vm: "server", seconds: 3, icount: 9, from: null, sendNumber: 0 };
       await Promise.resolve();
     },
     clean() {

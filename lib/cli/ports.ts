@@ -55,6 +55,8 @@ export interface Operations {
   unpack(options: UnpackOptions, progress: Progress, signal: AbortSignal): Promise<UnpackReport>;
   /** The events of a log in order. Stops when the caller stops taking them. */
   dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem>;
+  /** What the VMs printed and received, in one order. */
+  timeline(options: TimelineOptions, signal: AbortSignal): AsyncIterable<TimelineItem>;
   /** Removes what ended runs left on this host; returns what it removed, one line each. */
   clean(): Promise<string[]>;
   /** Many hosts: the processes, and an operator's side of them. */
@@ -396,6 +398,27 @@ export interface DumpItem {
   readonly text: string;
   /** Its contents as values, for `--json`. */
   readonly fields: Readonly<Record<string, unknown>>;
+}
+
+export interface TimelineOptions {
+  readonly directory: string;
+  /** Received frames, beside the lines of the consoles. */
+  readonly frames: boolean;
+}
+
+/** A line on a console, or a received frame. */
+export interface TimelineItem {
+  readonly kind: "line" | "frame";
+  readonly vm: string;
+  /** Since the recording began, by the VM's clock. */
+  readonly seconds: number;
+  /** Where a replay stops just behind it; `null`: nowhere any more. */
+  readonly icount: number | null;
+  /** The line; what the frame is. */
+  readonly text: string;
+  /** Of a frame: the VM that sent it, `null` where it came from outside, and its number there. */
+  readonly from?: string | null;
+  readonly sendNumber?: number;
 }
 
 /** Something that a host must have, or should. */

@@ -37,6 +37,7 @@ import { stop } from "./stop.ts";
 import { exampleLines, sentence, type Services } from "./subcommand.ts";
 import { tag } from "./tag.ts";
 import { OutputClosed, type Terminal } from "./terminal.ts";
+import { timeline } from "./timeline.ts";
 import { unpack } from "./unpack.ts";
 import { verify } from "./verify.ts";
 
@@ -47,7 +48,7 @@ const HELP_COLUMNS_MIN = 60;
 
 const parser = object({
   invoke: or(
-    group("Record and replay", or(boot, record, replay, verify, diff, index, show, dump)),
+    group("Record and replay", or(boot, record, replay, verify, diff, index, show, timeline, dump)),
     group("Recordings", or(ls, tag, add, rm, pack, unpack, snapshots)),
     group(
       "A stopped replay",
@@ -143,6 +144,7 @@ const NAMES: ReadonlySet<string> = new Set([
   "diff",
   "show",
   "index",
+  "timeline",
   "dump",
   "ls",
   "tag",

@@ -19,6 +19,7 @@ const COMMANDS = [
   "diff",
   "index",
   "show",
+  "timeline",
   "dump",
   "ls",
   "tag",
@@ -126,6 +127,11 @@ Deno.test("flags become options", async () => {
       }],
       [["state", "client", "--session", "abc123"], [["state", "client"], "abc123"]],
       [["x", "client", "/4xw", "0x10"], [["x", "client", "/4xw", "0x10"], undefined]],
+      [["timeline", "trio"], { directory: recording, frames: false }],
+      [["timeline", "trio", "--frames", "--vm", "client", "--from", "0", "--to", "2s"], {
+        directory: recording,
+        frames: true,
+      }],
       [["dump", segment], { path: segment }],
       [["dump", "trio", "--vm", "client", "--from", "0", "--limit", "7"], {
         path: recording,
@@ -168,6 +174,7 @@ Deno.test("what is wrong with the arguments is named, with status 2 and nothing 
       [["replay", ""], /DIR\|NAME/, "replay --help"],
       [["verify", "a", "--runs", "0"], /--runs.*1.*"0"/, "verify --help"],
       [["verify", "a", "--runs", "x"], /--runs.*"x"/, "verify --help"],
+      [["timeline", "a", "--from", "x"], /--from/, "timeline --help"],
       [["dump", "a", "--from", "-1"], /--from/, "dump --help"],
       [["dump", "a", "--limit", "1.5"], /--limit/, "dump --help"],
       [["show", "a", "--jsn"], /"--jsn"[^]*--json/, "show --help"],

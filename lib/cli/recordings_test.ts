@@ -274,6 +274,41 @@ Deno.test("verify names every check that failed", async () => {
   });
 });
 
+Deno.test("timeline: lines and frames, each with where to stop; a part of it", async () => {
+  await withDirectory(async (dir) => {
+    const path = await makeRecording(join(dir, "r"));
+    const run = commandLine(dir);
+    const [line, frame, outside] = [
+      "   1.250  123456789@client    ready\n",
+      "   2.500  -@client            ◀ server 7  ARP\n",
+      "   3.000  9@server            ◀ outside  ARP\n",
+    ];
+    const parts: [string[], string][] = [
+      [[], `${line}${frame}${outside}`],
+      [["--vm", "client"], `${line}${frame}`],
+      [["--grep", "server 7"], frame!],
+      [["--from", "1251ms", "--to", "2500ms"], frame!],
+      [["--grep", "nothing"], ""],
+    ];
+    for (const [options, expected] of parts) {
+      const { status, stdout } = await run(["timeline", path, ...options]);
+      assert.deepEqual([status, stdout], [0, expected], options.join(" "));
+    }
+    const json = (await run(["timeline", path, "--json", "--grep", "server 7"])).stdout;
+    assert.deepEqual(JSON.parse(json), {
+      kind: "frame",
+      text: "ARP",
+      from: "server",
+      sendNumber: 7,
+      vm: "client",
+      seconds: 2.5,
+      icount: null,
+    });
+    const aborted = await run(["timeline", path], new MemoryTerminal(), AbortSignal.abort());
+    assert.deepEqual([aborted.status, aborted.stderr], [1, "clusterrr: interrupted\n"]);
+  });
+});
+
 Deno.test("dump, clean, doctor, schema", async () => {
   await withDirectory(async (dir) => {
     const path = await makeRecording(join(dir, "r"));

@@ -188,8 +188,8 @@ function describeState(state: SessionState): string {
     ]),
     PLAIN,
   );
-  const frames = inFlight.map(({ from, sendNumber, bytes, to }) =>
-    `  ${from} frame ${sendNumber}, ${bytes} bytes, to ${to.join(", ")}\n`
+  const frames = inFlight.map(({ from, sendNumber, bytes, to, summary }) =>
+    `  ${from} frame ${sendNumber}, ${bytes} bytes, to ${to.join(", ")}: ${summary}\n`
   );
   const flight = frames.length === 0 ? "no frames in flight\n" : `in flight:\n${frames.join("")}`;
   return `checkpoint ${checkpoint} of ${lastCheckpoint}, ${

@@ -21,7 +21,13 @@ const STATE: SessionState = {
     },
     { name: "right", icount: 9, lamport: "5", sent: 0, received: 1, registers: null },
   ],
-  inFlight: [{ from: "left", sendNumber: 2, bytes: 60, to: ["right", "hub"] }],
+  inFlight: [{
+    from: "left",
+    sendNumber: 2,
+    bytes: 60,
+    summary: "ARP who has 10.77.0.1, tell 10.77.0.2",
+    to: ["right", "hub"],
+  }],
 };
 
 function session() {
@@ -53,7 +59,7 @@ Deno.test("session: state shows every VM and the frames in flight, or one VM's r
       "VM     INSTRUCTIONS  LAMPORT  SENT  RECEIVED  RIP\n" +
       "left      1,234,567    41+17     3         4  ffffffff81a17a0a\n" +
       "right             9      0+5     0         1  ended\n\n" +
-      "in flight:\n  left frame 2, 60 bytes, to right, hub\n",
+      "in flight:\n  left frame 2, 60 bytes, to right, hub: ARP who has 10.77.0.1, tell 10.77.0.2\n",
   );
   assert.equal(value, STATE);
   assert.equal((await run("state left")).text, STATE.vms[0]!.registers);

@@ -22,6 +22,8 @@ export interface SessionFrame {
   readonly from: string;
   readonly sendNumber: number;
   readonly bytes: number;
+  /** What it is, in a line. */
+  readonly summary: string;
   readonly to: readonly string[];
 }
 
