@@ -6,6 +6,7 @@ HEARTBEAT_MS=200
 ELECTION_MS=2000 # of guest time, which lags behind where the host has no core free
 PATIENCE_S=90
 ANSWER_S=10
+GONE_S=5
 
 host=${address%/*}
 name=n${host##*.}
@@ -108,6 +109,14 @@ there_are() {
 some_peer_has() {
   for peer in $HOSTS; do
     [ $peer = $host ] || { there_are $1 $2 $peer && return 0; }
+  done
+  return 1
+}
+
+# some_peer_is_gone: whether the VM of another member has powered off
+some_peer_is_gone() {
+  for peer in $HOSTS; do
+    ping -q -c 1 -W $GONE_S $peer >/dev/null || return 0
   done
   return 1
 }
