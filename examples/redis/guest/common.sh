@@ -13,6 +13,9 @@ name=r${host##*.}
 fail() {
   echo "FAIL redis $name: $*"
   for log in /run/redis.log /run/sentinel.log; do [ ! -f $log ] || tail -n 5 $log; done
+  for s in $SERVERS; do
+    echo "$s: $(cli $s info replication | grep -E '^(role|master_|connected_|slave)' | tr '\r\n' '  ')"
+  done
   exit 1
 }
 

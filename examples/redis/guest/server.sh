@@ -2,6 +2,7 @@
 # while the client loads it. A server's work is done when the client has shut its sentinel down.
 KILL_AT=1500 # keys
 . /guest/common.sh
+PATIENCE_S=300 # a server's one wait is as long as several of the client's
 
 start_server() {
   following=
