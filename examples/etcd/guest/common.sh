@@ -1,0 +1,132 @@
+# What a member needs: to start etcd, to ask it, to wait. Every wait ends: a guest that gives up says
+# so and powers off. What is asked often goes through etcd's JSON gateway, as etcdctl takes long to start.
+PEERS="n1=http://10.78.0.1:2380,n2=http://10.78.0.2:2380,n3=http://10.78.0.3:2380"
+HOSTS="10.78.0.1 10.78.0.2 10.78.0.3"
+HEARTBEAT_MS=200
+ELECTION_MS=2000 # of guest time, which lags behind where the host has no core free
+PATIENCE_S=90
+ANSWER_S=10
+GONE_S=5
+
+host=${address%/*}
+name=n${host##*.}
+data=/run/data
+log=/run/etcd.log
+
+fail() {
+  echo "FAIL etcd $name: $*"
+  tail -n 5 $log
+  exit 1
+}
+
+# until_ok WHAT COMMAND…: repeats the command until it works
+until_ok() {
+  what=$1
+  shift
+  read -r now rest </proc/uptime
+  deadline=$((${now%.*} + PATIENCE_S))
+  until "$@"; do
+    read -r now rest </proc/uptime
+    [ ${now%.*} -lt $deadline ] || fail "gave up waiting: $what"
+    sleep 0.2
+  done
+}
+
+# start_etcd new|existing: etcd in the background, as $etcd; what raft decides goes to the console
+start_etcd() {
+  [ -p /run/log ] || mkfifo /run/log
+  show_raft </run/log &
+  etcd --name $name --data-dir $data/$name --logger capnslog \
+    --heartbeat-interval $HEARTBEAT_MS --election-timeout $ELECTION_MS \
+    --listen-peer-urls http://$host:2380 --initial-advertise-peer-urls http://$host:2380 \
+    --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://$host:2379 \
+    --initial-cluster $PEERS --initial-cluster-state $1 >/run/log 2>&1 &
+  etcd=$!
+}
+show_raft() {
+  while read -r line; do
+    echo "$line" >>$log
+    case $line in
+      raft*" became "* | raft*" lost leader "* | raft*" elected leader "*)
+        echo "$name raft: ${line#* INFO: }"
+        ;;
+    esac
+  done
+}
+
+# ask HOST PATH JSON: one request to the gateway of a member
+ask() {
+  timeout $ANSWER_S wget -q -O - --post-data "$3" "http://$1:2379/v3/$2" 2>/dev/null
+}
+base64_of() {
+  printf %s "$1" | base64 -w 0
+}
+
+# field NAME: the value of a field in the JSON that it reads
+field() {
+  sed -n 's/.*"'"$1"'":"\{0,1\}\([^",}]*\).*/\1/p'
+}
+
+# look: asks the own member what it knows: $id, $leader (0 for none), $term
+look() {
+  status=$(ask $host maintenance/status '{}') || return 1
+  id=$(echo "$status" | field member_id)
+  term=$(echo "$status" | field raftTerm)
+  leader=$(echo "$status" | field leader)
+  leader=${leader:-0}
+}
+has_leader() {
+  look && [ "$leader" != 0 ]
+}
+
+# put KEY VALUE: through the own member
+put() {
+  ask $host kv/put "{\"key\":\"$(base64_of "$1")\",\"value\":\"$(base64_of "$2")\"}" >/dev/null
+}
+
+# get KEY: prints its value, as the own member has it after it has asked the leader
+get() {
+  answer=$(ask $host kv/range "{\"key\":\"$(base64_of "$1")\"}") || return 1
+  encoded=$(echo "$answer" | field value)
+  [ -n "$encoded" ] && echo "$encoded" | base64 -d
+}
+
+# put_unless_there KEY VALUE: of several who try, one succeeds
+put_unless_there() {
+  key=$(base64_of "$1")
+  ask $host kv/txn "{\"compare\":[{\"key\":\"$key\",\"target\":\"CREATE\",\"create_revision\":\"0\"}],
+    \"success\":[{\"request_put\":{\"key\":\"$key\",\"value\":\"$(base64_of "$2")\"}}]}" >/dev/null
+}
+
+# there_are COUNT PREFIX [HOST [serializable]]: whether a member has so many keys
+there_are() {
+  range="\"key\":\"$(base64_of "$2")\",\"range_end\":\"$(base64_of "${2%/}0")\""
+  [ -z "$4" ] || range="$range,\"serializable\":true"
+  counted=$(ask ${3:-$host} kv/range "{$range,\"count_only\":true}") || return 1
+  [ "$(echo "$counted" | field count)" = "$1" ]
+}
+# some_peer_has COUNT PREFIX: asks the others
+some_peer_has() {
+  for peer in $HOSTS; do
+    [ $peer = $host ] || { there_are $1 $2 $peer && return 0; }
+  done
+  return 1
+}
+
+# some_peer_is_gone: whether the VM of another member has powered off
+some_peer_is_gone() {
+  for peer in $HOSTS; do
+    ping -q -c 1 -W $GONE_S $peer >/dev/null || return 0
+  done
+  return 1
+}
+
+# write ROUND: $WRITES keys, each tried until the cluster has taken it
+write() {
+  i=0
+  while [ $i -lt $WRITES ]; do
+    i=$((i + 1))
+    until_ok "write $1 $i" put write/$1/$name/$i "$1 $i by $name"
+  done
+  echo "$name wrote $WRITES keys, round $1"
+}

@@ -1,0 +1,62 @@
+# The client: loads the primary until it is gone, finds the new one, loads that, and at the end
+# compares what the servers that are left have.
+REQUESTS=30000 # more than the first primary will live to answer
+AFTER=2000
+KEYS=10000
+BYTES=64
+CONFIRM_S=10
+BENCHMARK_S=120
+. /guest/common.sh
+
+# ready: a primary with two replicas that are in step, three sentinels that know each other
+ready() {
+  has_replicas || return 1
+  for s in $SERVERS; do
+    sentinel $s sentinel master shop | tr '\n' ' ' |
+      grep -q "num-slaves 2 num-other-sentinels 2" || return 1
+  done
+}
+# failed_over: all sentinels name the same primary, another than the first, and it serves as one
+failed_over() {
+  primary=$(primary_by $FIRST)
+  [ -n "$primary" ] && [ "$primary" != $FIRST ] || return 1
+  for s in $SERVERS; do [ "$(primary_by $s)" = $primary ] || return 1; done
+  [ "$(of $primary replication role)" = master ]
+}
+# write_to_both: a last write, which the replica has confirmed, and with it all before
+write_to_both() {
+  printf 'set after-failover "written by %s"\nwait 1 %d\n' $name $((CONFIRM_S * 1000)) |
+    timeout $((2 * CONFIRM_S)) redis-cli -h $primary 2>/dev/null | grep -qx 1
+}
+# load HOST COUNT: writes to random keys, five clients at a time
+load() {
+  timeout $BENCHMARK_S redis-benchmark -h $1 -t set -n $2 -r $KEYS -d $BYTES -c 5 --csv 2>&1
+}
+
+until_ok "primary, replicas and sentinels are ready" ready
+echo "load: $FIRST is the primary, with two replicas and three sentinels"
+load $FIRST $REQUESTS >/run/first && fail "the primary outlived the load"
+echo "load: the primary has gone: $(grep -v "^\"" /run/first | head -n 1)"
+
+until_ok "the sentinels have failed over" failed_over
+for s in $SERVERS; do [ $s = $primary ] || [ $s = $FIRST ] || replica=$s; done
+kept=$(cli $primary dbsize)
+echo "load: $primary is the primary now, with $kept keys"
+load $primary $AFTER >/run/second || fail "writes to the new primary: $(tail -n 1 /run/second)"
+tail -n 1 /run/second
+until_ok "the replica confirms a write" write_to_both
+
+digest=$(cli $primary debug digest)
+[ -n "$digest" ] && [ "$digest" = "$(cli $replica debug digest)" ] ||
+  fail "$replica does not have the digest $digest of $primary"
+count=$(cli $primary dbsize)
+[ "$count" = "$(cli $replica dbsize)" ] || fail "$replica has not the $count keys of $primary"
+[ "$count" -gt "$kept" ] || fail "the load after the failover left no key"
+[ "$(cli $replica get after-failover)" = "written by $name" ] || fail "the last write is lost"
+echo "load: $primary and $replica hold the same $count keys, digest $digest"
+
+# Shut down, a sentinel or a server closes the connection without an answer.
+for s in $SERVERS; do sentinel $s shutdown; done
+cli $replica shutdown nosave
+cli $primary shutdown nosave
+echo "OK redis load"
