@@ -22,6 +22,8 @@ export interface FillingGuest {
 
 /** Long enough for initdb and pgbench on a busy machine. */
 const FILL_TIMEOUT_MS = 600_000;
+/** mkfs, e2fsck and the conversion take a second, unless the machine is very busy. */
+const TOOL_TIMEOUT_MS = 120_000;
 const FILL_MEMORY = "512M";
 const CONSOLE_LINES_SHOWN = 20;
 /** Of no meaning, but the same each time: file system and its hashed directories. */
@@ -57,13 +59,16 @@ export async function makeDisk(
     );
   }
   await checkFileSystem(disk, raw);
-  await run(["qemu-img", "convert", "-O", "qcow2", raw, target], { advice: QEMU_ADVICE });
+  await run(["qemu-img", "convert", "-O", "qcow2", raw, target], {
+    advice: QEMU_ADVICE,
+    timeoutMs: TOOL_TIMEOUT_MS,
+  });
   await Deno.remove(raw);
 }
 
 /** e2fsck alone accepts a file system that is mounted still: it would replay the journal, and may not. */
 async function checkFileSystem(disk: DiskRecipe, raw: string): Promise<void> {
-  await run(["e2fsck", "-f", "-n", raw], { advice: E2FS_ADVICE });
+  await run(["e2fsck", "-f", "-n", raw], { advice: E2FS_ADVICE, timeoutMs: TOOL_TIMEOUT_MS });
   if (!/\bneeds_recovery\b/.test(await run(["dumpe2fs", "-h", raw]))) return;
   throw new ClusterrrError(
     `The file system on disk ${disk.name} is mounted still: ` +
@@ -77,6 +82,7 @@ async function makeFileSystem(disk: DiskRecipe, raw: string): Promise<void> {
   const mkfs = ["mkfs.ext4", "-q", "-F", ...identity, raw, disk.size];
   await run(["env", "SOURCE_DATE_EPOCH=0", "E2FSPROGS_FAKE_TIME=1", ...mkfs], {
     advice: E2FS_ADVICE,
+    timeoutMs: TOOL_TIMEOUT_MS,
   });
 }
 
