@@ -6,7 +6,7 @@ DENO_VERSION=2.9.6
 # What a run needs: QEMU; ip and tc; nft; nsenter and setpriv.
 # What examples and tests need: git, busybox for guests, clang and libbpf's headers to rebuild the eBPF object,
 # gdb and gcc for guests with symbols, spin and gcc to check the model of the replay window.
-PACKAGES="git qemu-system-x86 qemu-utils iproute2 nftables util-linux busybox-static cpio zstd lz4 \
+PACKAGES="git qemu-system-x86 qemu-utils iproute2 nftables util-linux busybox-static e2fsprogs cpio zstd lz4 \
 clang llvm libbpf-dev linux-libc-dev gcc libc6-dev gdb spin $EXTRA_PACKAGES"
 
 say() { printf '==> %s\n' "$*"; }

@@ -6,7 +6,9 @@
  * ```
  * examples/.cache/
  *   packages/NAME-SHA256.deb       downloads, kept
- *   images/DIGEST/                 vmlinuz, vmlinux, initrd, image.json; never changed once there
+ *   disks/DIGEST.qcow2             disk images by the digest of their recipe, each made once
+ *   images/DIGEST/                 vmlinuz, vmlinux, initrd, image.json; never changed once there;
+ *                                  NAME.qcow2: disk images (the same files as in disks/)
  *   trio -> images/DIGEST          what trio/cluster.yaml names
  * ```
  *
@@ -28,8 +30,9 @@ import {
   unpack,
   updateIndex,
 } from "./debian_packages.ts";
+import { makeDisk } from "./disk.ts";
 import { filesBelow, GuestTree } from "./guest_tree.ts";
-import { type ImageSpec, parseImageSpec } from "./image_spec.ts";
+import { type DiskRecipe, type ImageSpec, parseImageSpec } from "./image_spec.ts";
 import { unpackKernel } from "./kernel.ts";
 
 /** Raise it when the builder puts other bytes into an image for the same inputs. */
@@ -157,27 +160,93 @@ async function assemble(
       for (const p of list) await unpack(archives.get(p)!, target);
       return target;
     };
-    const kernel = await unpackTo("kernel", [packages.kernel]);
-    const busybox = await unpackTo("busybox", [packages.busybox]);
-    const programs = await unpackTo("programs", packages.programs);
-    const libraries = await unpackTo("libraries", packages.libraries);
-
-    const tree = new GuestTree();
-    await tree.addBusybox(busybox);
-    await tree.addModules(kernel, spec.modules);
-    await tree.addPrograms(programs, libraries);
-    await tree.addGuestFolder(`${folder}/guest`);
-    tree.addText("init", await Deno.readTextFile(INIT), true);
-
+    const parts: ImageParts = {
+      kernel: await unpackTo("kernel", [packages.kernel]),
+      busybox: await unpackTo("busybox", [packages.busybox]),
+      programs: await unpackTo("programs", packages.programs),
+      libraries: await unpackTo("libraries", packages.libraries),
+    };
     const out = `${scratch}/image`;
     await Deno.mkdir(out, { mode: 0o755 });
-    await Deno.copyFile(await kernelFile(kernel), `${out}/vmlinuz`);
+    await Deno.copyFile(await kernelFile(parts.kernel), `${out}/vmlinuz`);
     await unpackKernel(`${out}/vmlinuz`, `${out}/vmlinux`);
-    await Deno.writeFile(`${out}/initrd`, cpioArchive(tree.entries));
+    await writeInitrd(`${out}/initrd`, spec, parts, `${folder}/guest`);
+    await addDisks(out, scratch, folder, spec, parts, record);
     await Deno.writeTextFile(`${out}/image.json`, JSON.stringify(record, null, 2) + "\n");
     await renameUnlessThere(out, image);
   } finally {
     await Deno.remove(scratch, { recursive: true });
+  }
+}
+
+/** Folders of unpacked packages by what they are for. */
+interface ImageParts {
+  readonly kernel: string;
+  readonly busybox: string;
+  readonly programs: string;
+  readonly libraries: string;
+}
+
+/** Writes the initrd of a guest whose `/guest` is `guestFolder`. */
+async function writeInitrd(
+  target: string,
+  spec: ImageSpec,
+  parts: ImageParts,
+  guestFolder: string,
+): Promise<void> {
+  const tree = new GuestTree();
+  await tree.addBusybox(parts.busybox);
+  await tree.addModules(parts.kernel, spec.modules);
+  await tree.addPrograms(parts.programs, parts.libraries, spec.leaveOut);
+  if (spec.users.length > 0) tree.addUsers(spec.users);
+  await tree.addGuestFolder(guestFolder);
+  tree.addText("init", await Deno.readTextFile(INIT), true);
+  await Deno.writeFile(target, cpioArchive(tree.entries));
+}
+
+/** Puts the disks of `spec` into the image `out`; those that no build has made yet are made. */
+async function addDisks(
+  out: string,
+  scratch: string,
+  folder: string,
+  spec: ImageSpec,
+  parts: ImageParts,
+  record: ImageRecord,
+): Promise<void> {
+  const pool = `${dirname(dirname(scratch))}/disks`;
+  for (const disk of spec.disks) {
+    await Deno.mkdir(pool, { recursive: true });
+    const kept = `${pool}/${await diskDigest(folder, spec, disk, record)}.qcow2`;
+    if (!(await exists(kept))) {
+      const guest = { vmlinux: `${out}/vmlinux`, initrd: `${scratch}/${disk.name}.initrd` };
+      await writeInitrd(guest.initrd, spec, parts, `${folder}/disks`);
+      const fresh = `${scratch}/${disk.name}.qcow2`;
+      await makeDisk(disk, guest, scratch, fresh);
+      await linkUnlessThere(fresh, kept);
+    }
+    await Deno.link(kept, `${out}/${disk.name}.qcow2`);
+  }
+}
+
+/** Of all that goes into a disk: another script of the guest does not make another database. */
+async function diskDigest(
+  folder: string,
+  spec: ImageSpec,
+  disk: DiskRecipe,
+  record: ImageRecord,
+): Promise<string> {
+  const { packages, modules, leaveOut, users } = spec;
+  const texts = [String(BUILDER_VERSION), JSON.stringify({ packages, modules, leaveOut, users })];
+  texts.push(JSON.stringify(disk), JSON.stringify(record.packages), await Deno.readTextFile(INIT));
+  return textDigest(JSON.stringify([...texts, ...await folderDigests(`${folder}/disks`)]));
+}
+
+/** Where another build was first, its disk is the one that all use. */
+async function linkUnlessThere(from: string, to: string): Promise<void> {
+  try {
+    await Deno.link(from, to);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
   }
 }
 
@@ -217,10 +286,18 @@ async function readRecord(image: string): Promise<ImageRecord | undefined> {
 async function recipeDigest(folder: string, spec: ImageSpec): Promise<string> {
   const texts = [String(BUILDER_VERSION), JSON.stringify(spec)];
   texts.push(await Deno.readTextFile(INIT));
-  for (const [path, source] of await filesBelow(`${folder}/guest`)) {
+  texts.push(...await folderDigests(`${folder}/guest`));
+  if (spec.disks.length > 0) texts.push(...await folderDigests(`${folder}/disks`));
+  return textDigest(JSON.stringify(texts));
+}
+
+/** Each file below `folder`, by its path and its digest. */
+async function folderDigests(folder: string): Promise<string[]> {
+  const texts: string[] = [];
+  for (const [path, source] of await filesBelow(folder)) {
     texts.push(path, await sha256(await Deno.readFile(source)));
   }
-  return textDigest(JSON.stringify(texts));
+  return texts;
 }
 
 function textDigest(text: string): Promise<string> {

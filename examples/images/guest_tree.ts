@@ -12,6 +12,8 @@ const MERGED = /^(bin|sbin|lib|lib64)\//;
 /** Folders of a package that a guest has no use for. */
 const LEFT_OUT =
   /^(usr\/share\/(doc|man|info|lintian|locale|bug|bash-completion)|usr\/lib\/systemd|etc\/init\.d)\//;
+/** The id before that of the first user of `image.yaml`; as in Debian, system users start at 101. */
+const USER_ID = 100;
 const LIBRARY_FOLDERS = ["usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64"];
 
 /** The files of unpacked packages by their place in the guest. */
@@ -66,12 +68,21 @@ export class GuestTree {
     this.addText("usr/lib/modules/load-order", order.map((path) => `/${path}\n`).join(""));
   }
 
-  /** The programs and data in `folder`, with the shared libraries they need from `libraries`. */
-  async addPrograms(folder: string, libraries: string): Promise<void> {
+  /**
+   * The programs and data in `folder`, with the shared libraries they need from `libraries`; without
+   * the files and folders `leaveOut`.
+   */
+  async addPrograms(
+    folder: string,
+    libraries: string,
+    leaveOut: readonly string[] = [],
+  ): Promise<void> {
+    const isLeftOut = (path: string) =>
+      LEFT_OUT.test(path) || leaveOut.some((out) => path === out || path.startsWith(`${out}/`));
     const own = await filesBelow(folder);
     const shared = new Map([...await filesBelow(libraries), ...own]);
     for (const [path, source] of own) {
-      if (!LEFT_OUT.test(path)) await this.#addWithLibraries(path, source, shared);
+      if (!isLeftOut(path)) await this.#addWithLibraries(path, source, shared);
     }
   }
 
@@ -93,6 +104,14 @@ export class GuestTree {
       if (next === undefined) throw new ClusterrrError(`No package has ${library} for ${path}.`);
       await this.#addWithLibraries(library, next, shared);
     }
+  }
+
+  /** `/etc/passwd` and `/etc/group` with root and `users`, each in a group of its own. */
+  addUsers(users: readonly string[]): void {
+    const named = ["root", ...users].map((name, i) => ({ name, id: i === 0 ? 0 : USER_ID + i }));
+    const passwd = named.map(({ name, id }) => `${name}:x:${id}:${id}::/run:/bin/sh\n`);
+    this.addText("etc/passwd", passwd.join(""));
+    this.addText("etc/group", named.map(({ name, id }) => `${name}:x:${id}:\n`).join(""));
   }
 
   /** Everything in `folder` as `/guest`, executable. */
