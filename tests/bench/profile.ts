@@ -136,8 +136,8 @@ async function measureOnce(
     ...(verified === undefined ? {} : {
       replay: {
         cpuS: verified.cpuS,
-        wallS: verified.result.perRun[0]!.replayS,
-        identical: verified.result.ok,
+        wallS: verified.result.report.perRun[0]!.replayS,
+        identical: verified.result.report.ok,
       },
     }),
   };
