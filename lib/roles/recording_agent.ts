@@ -451,9 +451,12 @@ export class RecordingAgent implements RecorderSink {
     await this.#copying; // it takes room, and the VM would stand until that is free
     const wallMs = Date.now();
     let state: MachineState;
+    let place: Promise<CheckPlace>;
     try {
       await vm.pause();
       state = await vm.state();
+      // Before it runs on: the scanner knows nothing of a count that it has left far behind.
+      place = this.#placeOf(stream, state.icount);
       await vm.resume();
     } catch (error) {
       const gone = await Promise.race([vm.ended.then(() => true), sleep(2000).then(() => false)]);
@@ -463,10 +466,22 @@ export class RecordingAgent implements RecorderSink {
       });
     }
     this.#copying = state.ram.then(() => {}, () => {}); // its failure shows where it is awaited
-    const writing = this.#writeCheck(stream, state, wallMs);
+    const writing = this.#writeCheck(stream, state, place, wallMs);
     this.#checking.add(writing);
     // Awaited again when the recording is sealed, where its failure is reported.
     writing.then(() => this.#checking.delete(writing), () => {});
+  }
+
+  /** What the log has at an instruction count, once it has gone on beyond it. */
+  async #placeOf(stream: RecordedStream, icount: number): Promise<CheckPlace> {
+    if (icount === stream.lastCheck) return "unknown"; // it has executed nothing since
+    stream.lastCheck = icount;
+    const place = await new Promise<CheckPlace>((resolve) => {
+      stream.pendingChecks.set(icount, resolve);
+      stream.scanner.watch(icount);
+    });
+    stream.pendingChecks.delete(icount);
+    return place;
   }
 
   /**
@@ -475,17 +490,14 @@ export class RecordingAgent implements RecorderSink {
    * where the vCPU was idle: what is logged there came after the stop, or will wake it (equal in 592 of
    * 592 such stops; of stops with an interrupt at a busy vCPU, in about 70 %).
    */
-  async #writeCheck(stream: RecordedStream, state: MachineState, wallMs: number): Promise<void> {
+  async #writeCheck(
+    stream: RecordedStream,
+    state: MachineState,
+    found: Promise<CheckPlace>,
+    wallMs: number,
+  ): Promise<void> {
     const { icount, registers } = state;
-    let place: CheckPlace = "unknown"; // it has executed nothing since the last check
-    if (icount !== stream.lastCheck) {
-      stream.lastCheck = icount;
-      place = await new Promise((resolve) => {
-        stream.pendingChecks.set(icount, resolve);
-        stream.scanner.watch(icount);
-      });
-      stream.pendingChecks.delete(icount);
-    }
+    const place = await found;
     const ram = await state.ram;
     const ambiguous = place === "eventful" && !state.idle;
     if (ambiguous && stream.retakes++ < RETAKES_MAX) {
