@@ -22,7 +22,7 @@ import { QemuProcess } from "./qemu/process.ts";
 import { captureRam, hashRam } from "./qemu/ram_digest.ts";
 import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
 import type { QmpClient } from "./qmp/client.ts";
-import { interruptWaits, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
+import { diskAtWork, interruptWaits, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
 import type { Readiness } from "./readiness.ts";
 import { SerialInput } from "./serial_input.ts";
 import { Waker } from "./waker.ts";
@@ -160,8 +160,7 @@ abstract class QemuVm implements VmPort {
       icount: Number(icount),
       registers: cpu,
       // A frame may have come in while it was halted: its RAM is then not that of before.
-      idle: /\bHLT=1\b/.test(cpu) && this.run.hardware.disks.length === 0 &&
-        !await interruptWaits(qmp),
+      idle: /\bHLT=1\b/.test(cpu) && !await interruptWaits(qmp),
       ram: hashRam(copy).then((sha256) => ({ sha256, bytes })),
     };
   }
@@ -229,6 +228,10 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
       capture: this.paths.capture,
     };
     return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
+  }
+
+  async settled(): Promise<boolean> {
+    return this.run.hardware.disks.length === 0 || !await diskAtWork(this.process.qmp);
   }
 
   readLog(): Uint8Array | "again" | "closed" {

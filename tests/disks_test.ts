@@ -51,7 +51,7 @@ function expectRead(directory: string): string[] {
 bed.test("disks: two of them written and read back, in recording and replay", 300, async () => {
   const { spec, digests, before } = await cluster();
   const directory = bed.path("whole");
-  await bed.json(["record", spec, "--out", directory, "--digest-every", "1s"]);
+  await bed.json(["record", spec, "--out", directory, "--digest-every", "300ms"]);
   const [first, second] = expectRead(directory);
   assert.notEqual(first, second);
   const report = await bed.json(["verify", directory]);

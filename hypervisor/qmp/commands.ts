@@ -28,6 +28,8 @@ export interface MemoryRange {
 }
 
 const replayShape = z.object({ mode: z.enum(["none", "record", "play"]), icount: z.number() });
+const virtioDevicesShape = z.array(z.object({ name: z.string(), path: z.string() }));
+const virtioQueueShape = z.object({ inuse: z.number() });
 const statusShape = z.object({ running: z.boolean(), status: z.string() });
 
 /** Pauses the VM; when it returns, the guest executes nothing any more. */
@@ -75,6 +77,22 @@ export async function interruptWaits(qmp: QmpClient): Promise<boolean> {
   if (apic !== "(none)") return true;
   const pics = (await qmp.hmp("info pic")).matchAll(/^pic\d: irr=(..) imr=(..)/gm);
   return [...pics].some(([, irr, imr]) => (parseInt(irr!, 16) & ~parseInt(imr!, 16)) !== 0);
+}
+
+/**
+ * Whether a request to a virtio disk is under way. The host moves its data in its own time, so RAM may change meanwhile
+ * without an instruction. (`x-query-virtio-queue-status`: since QEMU 7.2; one queue a disk, as there is one vCPU.)
+ */
+export async function diskAtWork(qmp: QmpClient): Promise<boolean> {
+  const devices = await qmp.execute("x-query-virtio", {}, { shape: virtioDevicesShape });
+  for (const { name, path } of devices) {
+    if (name !== "virtio-blk") continue;
+    const { inuse } = await qmp.execute("x-query-virtio-queue-status", { path, queue: 0 }, {
+      shape: virtioQueueShape,
+    });
+    if (inuse > 0) return true;
+  }
+  return false;
 }
 
 /** The CPU's registers as the human monitor prints them, with plain line ends. */

@@ -61,7 +61,7 @@ export interface MachineState {
   readonly icount: number;
   /** QEMU's text of all CPU registers. */
   readonly registers: string;
-  /** The vCPU waits for an interrupt, and no disk request can be under way. */
+  /** The vCPU waits for an interrupt that has not come yet; of a recorded VM that is settled. */
   readonly idle: boolean;
   /** Resolves to the SHA-256 (hex) of guest RAM; the VM may run on meanwhile. */
   readonly ram: Promise<{ sha256: string; bytes: number }>;
@@ -98,6 +98,11 @@ export interface VmPort {
 
 /** A VM that is being recorded. */
 export interface RecordedVm extends VmPort {
+  /**
+   * Whether the RAM of the paused VM stays as it is: no disk request is under way, whose data the host moves in
+   * its own time.
+   */
+  settled(): Promise<boolean>;
   /** Bytes of the rr log that wait: a chunk valid until the next call, nothing yet, or the end. */
   readLog(): Uint8Array | "again" | "closed";
   /** Bytes of the rr log that wait; QEMU may hold back a buffer more. */

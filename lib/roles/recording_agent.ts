@@ -100,6 +100,9 @@ const CUT_STEP_BYTES = 512;
 /** Until a check that cannot be compared is taken again, and how often in a row. */
 const RETAKE_AFTER_MS = 150;
 const RETAKES_MAX = 10;
+/** Until a VM whose disk was at work is stopped again, and how often in a row: such a stop is short. */
+const UNSETTLED_AFTER_MS = 50;
+const UNSETTLED_MAX = 40;
 
 /** What the log has at a check; `unknown` where it ends there. */
 type CheckPlace = "inside" | "quiet" | "eventful" | "unknown";
@@ -129,6 +132,7 @@ class RecordedStream implements LogSink {
   lastCheck = -1;
   nextCheckAt = 0;
   retakes = 0;
+  unsettled = 0;
   ended: VmProgress["ended"] = "no";
 
   constructor(
@@ -454,6 +458,14 @@ export class RecordingAgent implements RecorderSink {
     let place: Promise<CheckPlace>;
     try {
       await vm.pause();
+      if (!await vm.settled()) {
+        await vm.resume();
+        if (stream.unsettled++ < UNSETTLED_MAX) {
+          stream.nextCheckAt = performance.now() + UNSETTLED_AFTER_MS;
+        } else stream.unsettled = 0;
+        return;
+      }
+      stream.unsettled = 0;
       state = await vm.state();
       // Before it runs on: the scanner knows nothing of a count that it has left far behind.
       place = this.#placeOf(stream, state.icount);

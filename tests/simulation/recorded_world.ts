@@ -203,6 +203,10 @@ export class RecordedSim implements RecordedVm {
     this.world.goOn();
   }
 
+  settled(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
   // deno-lint-ignore require-await
   async pause(): Promise<void> {
     this.world.goOn();
