@@ -2,8 +2,8 @@
 # against it, and the check that nothing that was acknowledged is lost.
 . /guest/common.sh
 CLIENTS=4
-BEFORE_KILL=120  # transactions
-AFTER_EACH=25    # transactions of each client after the promotion
+BEFORE_KILL=60  # transactions
+AFTER_EACH=10    # transactions of each client after the promotion
 mkdir -p /run/bench
 cd /run/bench
 
