@@ -196,14 +196,17 @@ bed.test(`${VMS} VMs in a ring: all frames are references, and it replays`, 600,
   const spec = await bed.cluster("ring", ring, { network: "isolated" });
   const directory = bed.path("eight");
   const names = ring.map(({ name }) => name);
-  await recordUntil([spec, "--digest-every", "5s"], directory, names, "seq=5 ");
+  await recordUntil([spec, "--digest-every", "2s"], directory, names, "seq=20 ");
   const shown = await bed.json(["show", directory]);
   for (const { name, frames } of shown.vms) {
     assert.ok(frames.internal >= 20, `${name}: ${frames.internal} internal frames`);
     assert.deepEqual([frames.external, frames.stored], [0, 0], `${name}: frames not referenced`);
   }
   const from = performance.now();
-  await expectIdentical(directory, 1);
+  // Checks are taken in turn, and a VM that something comes in for just then has to wait for its next one.
+  const { vms } = await expectIdentical(directory, 0);
+  const checks = vms.reduce((sum: number, vm: { checks: unknown[] }) => sum + vm.checks.length, 0);
+  assert.ok(checks >= VMS, `${checks} checks of ${VMS} VMs`);
   const replayS = (performance.now() - from) / 1000;
   const { recordS } = readManifest(directory).timing;
   console.log(
