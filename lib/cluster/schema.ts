@@ -25,7 +25,7 @@ const INITCALLS_LEFT_OUT: readonly string[] = [
   "blake2s_mod_init",
 ];
 
-/** A kernel's arguments under which a guest boots, waits and replays cheapest: PROFILE.md. */
+/** A kernel's arguments under which a guest boots and waits with the fewest events in the log: PROFILE.md. */
 export const GUEST_ARGS_DEFAULT: readonly string[] = [
   "console=ttyS0",
   "panic=-1",
