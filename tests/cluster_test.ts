@@ -21,12 +21,6 @@ const CHATTER: readonly TestVm[] = [
   { name: "right", role: "chatter", host: 2, peers: [1] },
 ];
 
-/**
- * What is stored of the duo is 25 kB: what it sends, 30 frames with their first bytes, and what QEMU logs. The
- * less QEMU logs, the smaller a ratio to that says about what is stored, hence a bound of its own.
- */
-const STORED_BYTES_MAX = 32_000;
-
 /** Two guests that talk to each other and to the host, until they power off. */
 const duo = once(async () => {
   const directory = bed.path("duo");
@@ -72,8 +66,7 @@ bed.test("record: what is said of a cluster that powers off", 120, async () => {
   assert.ok(vms[0]!.frames.external >= 4, `alpha: ${vms[0]!.frames.external} external frames`);
   const stored = vms.reduce((sum, { bytes }) => sum + bytes.stored, 0);
   const logs = vms.reduce((sum, { bytes }) => sum + bytes.rrLog, 0);
-  assert.ok(stored * 3 < logs, `${stored} bytes stored for ${logs} bytes of QEMU's logs`);
-  assert.ok(stored < STORED_BYTES_MAX, `${stored} bytes stored`);
+  assert.ok(stored * 4 < logs, `${stored} bytes stored for ${logs} bytes of QEMU's logs`);
 });
 
 bed.test("verify: two replays, every frame and every check equal", 180, async () => {
