@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { HostError } from "../../lib/errors.ts";
+import { sleep } from "../../lib/sleep.ts";
 import { run } from "../../host/command.ts";
 import { namesOf } from "../names.ts";
 import {
@@ -166,6 +167,13 @@ Deno.test("send numbers go on above 65,536", async () => {
   });
 });
 
+/** The kernel tells a bridge of a port's carrier a little later; until then it forwards nothing from there. */
+async function linkUp(network: Network, link: string): Promise<void> {
+  const isUp = async () =>
+    / state UP /.test(await run([...network.enter, "ip", "link", "show", link]));
+  while (!await isUp()) await sleep(20);
+}
+
 Deno.test("the uplink's frames are external, whatever mark they carry", async () => {
   await withBench(
     { vms: [1, 2], uplink: freshUplinkAddress() },
@@ -182,6 +190,7 @@ Deno.test("the uplink's frames are external, whatever mark they carry", async ()
       // A veth inside one namespace keeps the mark; 1 is that of VM 1's frame 0.
       await run(["ip", "link", "set", names.uplink, "netns", names.netns]);
       await run([...network.enter, "ip", "link", "set", names.uplink, "up"]);
+      await linkUp(network, names.uplinkPort);
       using forger = openPacketSocket(network.netns, names.uplink, 1);
       forger.send(testFrame(macOf(99), "forged"));
       assert.deepEqual(await tap(2).payloads(1), ["forged"]);
