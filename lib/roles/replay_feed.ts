@@ -116,8 +116,12 @@ export class ReplayFeed {
     return this.#state;
   }
 
-  /** A frame that has been written of late, as its sender sent it. */
+  /** A frame that has been written of late, or in part so far, as its sender sent it. */
   recentFrame(source: VmNumber, sendNumber: number): Uint8Array | undefined {
+    const piece = this.#pieces[this.#next];
+    if (piece?.kind === "frame" && piece.source === source && piece.sendNumber === sendNumber) {
+      if (this.#frame !== undefined) return this.#frame;
+    }
     return this.#recent.findLast((frame) =>
       frame.source === source && frame.sendNumber === sendNumber
     )?.bytes;

@@ -170,3 +170,21 @@ Deno.test("property: the stream is whole and in order, whatever the writes and a
     }),
     { numRuns: 300 },
   ));
+
+Deno.test("a frame that is written in part is under way, not lost", () => {
+  const { feed, fifo, frames } = feedOf([[frame(3, 7, 3), frame(3, 8, 1)]]);
+  frames.set("3/7", Uint8Array.of(1, 2, 3));
+  let room = 2;
+  fifo.write = (part) => {
+    const went = Math.min(room, part.length);
+    room -= went;
+    return went === 0 ? "again" : went;
+  };
+  assert.equal(feed.recentFrame(3, 7), undefined, "its sender's queue has it");
+  assert.equal(feed.pump(), "full");
+  assert.deepEqual(feed.recentFrame(3, 7), Uint8Array.of(1, 2, 3));
+  assert.equal(feed.recentFrame(3, 8), undefined);
+  room = 1;
+  assert.equal(feed.pump(), "waiting");
+  assert.deepEqual(feed.recentFrame(3, 7), Uint8Array.of(1, 2, 3), "and behind it");
+});
