@@ -41,7 +41,7 @@ const packed = once(async () => {
   await ownImages(spec, originals);
   await Deno.writeFile(`${originals}/disk`, DISK);
   const recording = bed.path("travel.clusterrr");
-  await bed.json(["record", spec, "--out", recording, "--digest-every", "1s"]);
+  await bed.json(["record", spec, "--out", recording, "--digest-every", "200ms"]);
   const file = bed.path("travel.tar.zst");
   const report = await bed.json(["pack", recording, file, "--images"]);
   await Deno.rename(originals, bed.path("moved"));
@@ -117,7 +117,7 @@ bed.test("a pack takes the snapshot along that its recording starts from", 300, 
   ]);
   await ownImages(spec, originals);
   await Deno.writeFile(`${originals}/disk`, DISK);
-  await bed.json(["boot", spec, "--save", "travel", "--after", "5s"]);
+  await bed.json(["boot", spec, "--save", "travel", "--until", "GUEST", "--after", "500ms"]);
   const recording = bed.path("from-snapshot");
   await bed.json(["record", "--from", "travel", "--out", recording, "--for", "3s"]);
   const file = bed.path("from-snapshot.tar.zst");
