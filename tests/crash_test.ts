@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { run } from "../host/command.ts";
 import { decodeEvents } from "../hypervisor/rr_log/events.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
-import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
+import { type HybridVisitor, IGNORE_ITEMS } from "../lib/recording/hybrid_log.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { HybridLogWriter } from "../lib/recording/hybrid_log_writer.ts";
 import { readManifest, vmDirectory, writeManifest } from "../lib/recording/manifest.ts";
@@ -142,9 +142,7 @@ function cutBeforeOutput(directory: string, vm: string): void {
   const readWhole = (visitor: Partial<HybridVisitor>) => {
     const expected = { vm: number, rrLogVersion: qemu.rrLogVersion, closed: false };
     const reader = HybridLogReader.open(`${folder}-whole`, expected);
-    const ignore = () => {};
-    const rest = { events: ignore, reference: ignore, frame: ignore, send: ignore };
-    while (reader.nextBlock({ ...rest, check: ignore, epoch: ignore, end: ignore, ...visitor }));
+    while (reader.nextBlock({ ...IGNORE_ITEMS, ...visitor }));
     reader.close();
   };
   const isOutput = ({ name }: { name: string }) => name === "CHAR_WRITE";
@@ -197,11 +195,8 @@ function cutAtStart(directory: string, vm: string, events: number): void {
   const folder = vmDirectory(directory, vm);
   const reader = HybridLogReader.open(folder, { vm: number, rrLogVersion, closed: false });
   let first = new Uint8Array();
-  const ignore = () => {};
-  const rest = { reference: ignore, frame: ignore, send: ignore, check: ignore, epoch: ignore };
   reader.nextBlock({
-    ...rest,
-    end: ignore,
+    ...IGNORE_ITEMS,
     events: (bytes) => first = first.length ? first : bytes.slice(),
   });
   reader.close();

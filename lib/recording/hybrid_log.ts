@@ -59,6 +59,17 @@ export interface HybridVisitor {
   end(complete: boolean, icount: number): void;
 }
 
+/** Takes no notice of anything: for whoever wants some kinds of items only, or none. */
+export const IGNORE_ITEMS: HybridVisitor = {
+  events() {},
+  reference() {},
+  frame() {},
+  send() {},
+  check() {},
+  epoch() {},
+  end() {},
+};
+
 /** Where a block stands. */
 export interface HybridBlock {
   /** Counted from 0 through the whole log. */

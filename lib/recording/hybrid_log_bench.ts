@@ -3,7 +3,7 @@
  * One iteration is 32 MiB of rr log, so MB/s = 33.6 / seconds. The encoder must keep well above the
  * 100 MB/s that the recorder promises for scanning and encoding together.
  */
-import type { HybridVisitor } from "./hybrid_log.ts";
+import { IGNORE_ITEMS } from "./hybrid_log.ts";
 import { HybridLogReader } from "./hybrid_log_reader.ts";
 import { HybridLogWriter } from "./hybrid_log_writer.ts";
 
@@ -63,16 +63,6 @@ function write(dir: string, eventsPerFrame: number, kind: "none" | "references" 
   writer.close(true);
 }
 
-const nothing: HybridVisitor = {
-  events() {},
-  reference() {},
-  frame() {},
-  send() {},
-  check() {},
-  epoch() {},
-  end() {},
-};
-
 function bench(name: string, work: (dir: string) => void, prepare?: (dir: string) => void): void {
   Deno.bench({ name, n: 5, warmup: 1 }, (b) => {
     const dir = Deno.makeTempDirSync({ prefix: "clrr-bench-" });
@@ -89,7 +79,7 @@ bench("write 32 MiB: references, 300 event bytes each", (dir) => write(dir, 300,
 bench("write 32 MiB: whole random frames, 300 event bytes each", (dir) => write(dir, 300, "whole"));
 const read = (dir: string) => {
   const reader = HybridLogReader.open(dir, { vm: 1, closed: true });
-  while (reader.nextBlock(nothing));
+  while (reader.nextBlock(IGNORE_ITEMS));
   reader.close();
 };
 bench("read 32 MiB: events only", read, (dir) => write(dir, 0, "none"));

@@ -8,7 +8,7 @@ import { FormatError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { decodeBlock } from "./block_decoder.ts";
 import { ColumnUnpacker } from "./column_unpacker.ts";
-import { type HybridBlock, type HybridVisitor, segmentName } from "./hybrid_log.ts";
+import { type HybridBlock, type HybridVisitor, IGNORE_ITEMS, segmentName } from "./hybrid_log.ts";
 import type { BlockHeader } from "./segment_layout.ts";
 import { SegmentReader } from "./segment_reader.ts";
 
@@ -119,7 +119,7 @@ export class HybridLogReader {
       const record = segment.next();
       if (record.kind === "block") {
         const wanted = record.header.number >= this.#firstWanted;
-        const receiver = wanted ? this.#translating(visitor) : NOBODY;
+        const receiver = wanted ? this.#translating(visitor) : IGNORE_ITEMS;
         this.#deliver(segment, record.header, record.offset, record.payload, receiver);
         if (wanted) return true;
         continue;
@@ -281,17 +281,6 @@ export class HybridLogReader {
     this.#ending = { complete: this.#complete ?? false, reason, file, offset };
   }
 }
-
-/** Visits what nobody asked for. */
-const NOBODY: HybridVisitor = {
-  events() {},
-  reference() {},
-  frame() {},
-  send() {},
-  check() {},
-  epoch() {},
-  end() {},
-};
 
 /** The segments in `dir`, which must be numbered 0, 1, 2 … without a gap. */
 function countSegments(dir: string): number {

@@ -3,6 +3,7 @@
  * pass over the log, 8 bytes a run; for a debugger, which asks about any count.
  */
 import { countBelow, GrowingArray } from "../bytes/growing_array.ts";
+import { IGNORE_ITEMS } from "../recording/hybrid_log.ts";
 import type { LogBlocks } from "./log_census.ts";
 import type { RunReader } from "./ports.ts";
 
@@ -17,20 +18,12 @@ export class RunEnds {
     let block: LogBlocks["block"];
     let first: number | undefined;
     let icount = 0;
-    const ignore = () => {};
     const visitor = {
+      ...IGNORE_ITEMS,
       events: (bytes: Uint8Array) => {
         if (block !== blocks.block) icount = (block = blocks.block)!.firstIcount;
         first ??= icount;
         readRuns(bytes, (count) => ends.push(icount += count));
-      },
-      ...{
-        reference: ignore,
-        frame: ignore,
-        send: ignore,
-        check: ignore,
-        epoch: ignore,
-        end: ignore,
       },
     };
     while (blocks.nextBlock(visitor));
