@@ -7,24 +7,23 @@
 import { concat } from "../../lib/bytes/concat.ts";
 import { encodeEvent } from "./events.ts";
 import { RrLogScanner, type RrLogSink } from "./scanner.ts";
-import { tableForQemu } from "./tables.ts";
+import { kindOf, tableForQemu } from "./tables.ts";
 
 const LOG_BYTES = 64 * 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 const table = tableForQemu("7.2.22");
 
-function kindOf(name: string): number {
-  return table.kinds.findIndex((kind) => kind.name === name);
-}
-
 /** Mostly pairs of a short run and a checkpoint, a clock in twenty, and frames as asked. */
 function realisticLog(pairsPerFrame: number): Uint8Array {
-  const checkpoint = Uint8Array.of(kindOf("CHECKPOINT_CLOCK_WARP_ACCOUNT"));
-  const interrupt = Uint8Array.of(kindOf("INTERRUPT"));
-  const clock = encodeEvent({ kind: kindOf("CLOCK_HOST"), type: "clock", value: 1n << 60n }, table);
+  const checkpoint = Uint8Array.of(kindOf(table, "CHECKPOINT_CLOCK_WARP_ACCOUNT"));
+  const interrupt = Uint8Array.of(kindOf(table, "INTERRUPT"));
+  const clock = encodeEvent(
+    { kind: kindOf(table, "CLOCK_HOST"), type: "clock", value: 1n << 60n },
+    table,
+  );
   const payload = new Uint8Array(1000);
   const frame = encodeEvent(
-    { kind: kindOf("ASYNC_NET"), type: "frame", id: 0, flags: 0, payload },
+    { kind: kindOf(table, "ASYNC_NET"), type: "frame", id: 0, flags: 0, payload },
     table,
   );
   const block: Uint8Array[] = [];

@@ -20,23 +20,21 @@
  */
 import { concat } from "../../lib/bytes/concat.ts";
 import { measureEvent } from "./measure.ts";
-import type { RrLogTable } from "./tables.ts";
+import { kindOf, type RrLogTable } from "./tables.ts";
 
 /** What is lost: an event of one byte. */
 const LOST_EVENT = "INTERRUPT";
 const LAST_BEFORE_LOAD = "CHECKPOINT_RESET";
-const CLOCK_BYTES = 9;
 
 /**
  * Makes a function that is given the events of a log, in portions of whole events, and returns them as
  * the replay needs them.
  */
 export function snapshotStart(table: RrLogTable): (events: Uint8Array) => Uint8Array {
-  const kindOf = (name: string) => table.kinds.findIndex((kind) => kind.name === name);
-  const reset = kindOf(LAST_BEFORE_LOAD);
-  const lost = kindOf(LOST_EVENT);
-  const warpStart = kindOf("CHECKPOINT_CLOCK_WARP_START");
-  const clock = kindOf("CLOCK_VIRTUAL_RT");
+  const reset = kindOf(table, LAST_BEFORE_LOAD);
+  const lost = kindOf(table, LOST_EVENT);
+  const warpStart = kindOf(table, "CHECKPOINT_CLOCK_WARP_START");
+  const clock = kindOf(table, "CLOCK_VIRTUAL_RT");
   /** Before the load; right behind it, where a pending timer shows; further on. */
   let phase: "before" | "loaded" | "done" = "before";
 
@@ -57,7 +55,7 @@ export function snapshotStart(table: RrLogTable): (events: Uint8Array) => Uint8A
         phase = "done";
         // The main loop asks how long to sleep before anything else, and reads the clock if a timer is pending.
         if (kind !== clock) break;
-        parts.push(Uint8Array.of(warpStart), events.subarray(begin, begin + CLOCK_BYTES));
+        parts.push(Uint8Array.of(warpStart), events.subarray(begin, at));
       }
     }
     return parts.length === 0 ? events : concat([...parts, events.subarray(from)]);

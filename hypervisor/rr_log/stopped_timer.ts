@@ -18,7 +18,7 @@
 import { concat } from "../../lib/bytes/concat.ts";
 import type { LogMender } from "../../lib/roles/replay_source.ts";
 import { lengthsOf, measureEvent } from "./measure.ts";
-import type { RrLogTable } from "./tables.ts";
+import { kindOf, type RrLogTable } from "./tables.ts";
 
 const CLOCK_BYTES = 9;
 
@@ -36,12 +36,11 @@ type Seen =
 
 /** Puts the clocks that are missing into one log, from its start or from inside a run of instructions on. */
 export function stoppedTimerMender(table: RrLogTable): LogMender {
-  const kindOf = (name: string) => table.kinds.findIndex((kind) => kind.name === name);
-  const start = kindOf("CHECKPOINT_CLOCK_WARP_START");
-  const account = kindOf("CHECKPOINT_CLOCK_WARP_ACCOUNT");
-  const timers = kindOf("CHECKPOINT_CLOCK_VIRTUAL_RT");
-  const clock = kindOf("CLOCK_VIRTUAL_RT");
-  const reset = kindOf("CHECKPOINT_RESET_REQUESTED");
+  const start = kindOf(table, "CHECKPOINT_CLOCK_WARP_START");
+  const account = kindOf(table, "CHECKPOINT_CLOCK_WARP_ACCOUNT");
+  const timers = kindOf(table, "CHECKPOINT_CLOCK_VIRTUAL_RT");
+  const clock = kindOf(table, "CLOCK_VIRTUAL_RT");
+  const reset = kindOf(table, "CHECKPOINT_RESET_REQUESTED");
   const lengths = lengthsOf(table);
   let seen: Seen = "nothing";
   /** The clock of the start that was seen last, and of the one that the timer counts from. */

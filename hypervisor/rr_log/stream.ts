@@ -12,7 +12,7 @@
  */
 import { VersionError } from "../../lib/errors.ts";
 import { readU32 } from "./measure.ts";
-import { REPLAY_VERSION, type RrLogTable, tableForVersion } from "./tables.ts";
+import { kindOf, REPLAY_VERSION, type RrLogTable, tableForVersion } from "./tables.ts";
 
 const VERSION_WORD_BYTES = 4;
 const FILE_HEADER_BYTES = 12;
@@ -101,8 +101,5 @@ export function replayPreamble(table: RrLogTable): Uint8Array<ArrayBuffer> {
  * Without them a replay ends with "error reading the replay data".
  */
 export function syntheticEnd(table: RrLogTable): Uint8Array<ArrayBuffer> {
-  const kinds = ["SHUTDOWN_HOST_QMP_QUIT", "END"].map((name) =>
-    table.kinds.findIndex((kind) => kind.name === name)
-  );
-  return Uint8Array.from(kinds);
+  return Uint8Array.from(["SHUTDOWN_HOST_QMP_QUIT", "END"], (name) => kindOf(table, name));
 }

@@ -185,6 +185,11 @@ const TABLES: readonly {
 /** Every known table, oldest QEMU first. */
 export const RR_LOG_TABLES: readonly RrLogTable[] = TABLES.map((entry) => entry.table);
 
+/** The number of the kind of events that is called `name`; -1 in a version that has none. */
+export function kindOf(table: RrLogTable, name: string): number {
+  return table.kinds.findIndex((kind) => kind.name === name);
+}
+
 /**
  * The table for a log's version word. QEMU did not change the word when 7.2 added a shutdown cause,
  * so `0xe0200c` stands for 7.2 and later; a log of 7.1 needs {@link tableForQemu}.
