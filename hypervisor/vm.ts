@@ -105,18 +105,14 @@ abstract class QemuVm implements VmPort {
     return this.run.hardware.name;
   }
 
-  /** Starts QEMU, paused, and connects its capture; on failure no process is left. */
-  async start(): Promise<void> {
-    await this.bringUp();
-  }
-
   /** Of a QEMU that ended by itself before it was up: that it has {@link ended}. */
   protected endedEarly(): void {
     this.#endedEarly = true;
     this.#setEnd({ code: 0, signal: null, stderr: "" });
   }
 
-  protected async bringUp(): Promise<void> {
+  /** Starts QEMU, paused, and connects its capture; on failure no process is left. */
+  async start(): Promise<void> {
     const process = await QemuProcess.start({
       name: this.name,
       argv: this.commandLine(),
@@ -302,7 +298,7 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
 
   override async start(): Promise<void> {
     try {
-      await this.bringUp();
+      await super.start();
     } catch (error) {
       if (!this.options.cutOff || !(error instanceof HostError) || error.code !== 0) throw error;
       this.endedEarly();

@@ -119,9 +119,9 @@ export class ReplayFeed {
   /** A frame that has been written of late, or in part so far, as its sender sent it. */
   recentFrame(source: VmNumber, sendNumber: number): Uint8Array | undefined {
     const piece = this.#pieces[this.#next];
-    if (piece?.kind === "frame" && piece.source === source && piece.sendNumber === sendNumber) {
-      if (this.#frame !== undefined) return this.#frame;
-    }
+    const isAtHand = piece?.kind === "frame" && piece.source === source &&
+      piece.sendNumber === sendNumber;
+    if (isAtHand && this.#frame !== undefined) return this.#frame;
     return this.#recent.findLast((frame) =>
       frame.source === source && frame.sendNumber === sendNumber
     )?.bytes;
