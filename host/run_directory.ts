@@ -6,6 +6,7 @@
  */
 import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
+import { statFields } from "./process_stat.ts";
 
 const RUNS = "/run/clusterrr";
 /** Where the RAM images of runs are. */
@@ -23,9 +24,7 @@ type Owner = z.infer<typeof ownerSchema>;
 /** When process `pid` started, in clock ticks since boot; `undefined` if there is none. */
 export function startTicks(pid: number): string | undefined {
   try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    // Field 2, the command's name, may hold spaces and brackets: count from its last bracket.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const fields = statFields(pid);
     return fields[0] === "Z" ? undefined : fields[19];
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;

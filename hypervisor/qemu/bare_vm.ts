@@ -1,4 +1,5 @@
 /** For tests: a real QEMU that runs SeaBIOS only, in a directory of its own. */
+import { statFields } from "../../host/process_stat.ts";
 import { inspectQemu } from "./capabilities.ts";
 import { QemuProcess, type QemuStart } from "./process.ts";
 
@@ -49,10 +50,9 @@ export async function withBareVm(
 }
 
 /** Whether a process has gone, or is only waiting to be reaped. */
-export async function hasEnded(pid: number): Promise<boolean> {
+export function hasEnded(pid: number): boolean {
   try {
-    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+    return statFields(pid)[0] === "Z";
   } catch {
     return true;
   }
@@ -62,7 +62,7 @@ export async function hasEnded(pid: number): Promise<boolean> {
 export async function endsWithin(pid: number, timeoutMs: number): Promise<boolean> {
   const deadline = performance.now() + timeoutMs;
   while (performance.now() < deadline) {
-    if (await hasEnded(pid)) return true;
+    if (hasEnded(pid)) return true;
     await new Promise((resume) => setTimeout(resume, 10));
   }
   return false;

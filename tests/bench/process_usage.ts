@@ -1,10 +1,9 @@
 /** What a process has used, as the kernel counts it: /proc/PID/stat and /proc/PID/status, proc(5). */
+import { statFields } from "../../host/process_stat.ts";
 
 /** CPU time of a process so far, in ms, and the memory that it has in RAM. */
 export function usageOf(pid: number): { cpuMs: number; rssBytes: number } {
-  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-  // The name in parentheses may hold spaces; after it, field 3 comes first (proc(5)).
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const fields = statFields(pid);
   const [userTicks, systemTicks] = [Number(fields[11]), Number(fields[12])];
   return {
     cpuMs: (userTicks + systemTicks) * MS_PER_TICK,

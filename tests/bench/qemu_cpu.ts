@@ -2,6 +2,7 @@
  * CPU time of QEMUs that run below this process, whoever started them: sampled, for a process that has
  * ended tells nobody but its parent. What a QEMU uses after its last sample is missing.
  */
+import { statFields } from "../../host/process_stat.ts";
 import { usageOf } from "./process_usage.ts";
 
 const SAMPLE_MS = 50;
@@ -30,22 +31,26 @@ export async function withQemuCpu<T>(work: () => Promise<T>): Promise<{ result: 
 /** PIDs of the QEMUs among a process's descendants. */
 function qemusBelow(ancestor: number): number[] {
   const parents = new Map<number, number>();
-  const qemus: number[] = [];
   for (const { name } of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const stat = Deno.readTextFileSync(`/proc/${name}/stat`);
-      const end = stat.lastIndexOf(")");
-      parents.set(Number(name), Number(stat.slice(end + 2).split(" ")[1]));
-      if (stat.includes("(qemu-system")) qemus.push(Number(name));
+      parents.set(Number(name), Number(statFields(name)[1]));
     } catch {
       continue; // it has just ended
     }
   }
-  return qemus.filter((pid) => {
+  return [...parents.keys()].filter((pid) => {
     for (let at = parents.get(pid); at !== undefined && at > 1; at = parents.get(at)) {
-      if (at === ancestor) return true;
+      if (at === ancestor) return isQemu(pid);
     }
     return false;
   });
+}
+
+function isQemu(pid: number): boolean {
+  try {
+    return Deno.readTextFileSync(`/proc/${pid}/comm`).startsWith("qemu-system");
+  } catch {
+    return false; // it has just ended
+  }
 }

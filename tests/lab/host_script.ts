@@ -1,4 +1,5 @@
 /** What an example wants to happen on the host beside a recording: its `host.sh`. */
+import { statFields } from "../../host/process_stat.ts";
 import { sleep } from "../../lib/sleep.ts";
 import type { Example } from "./examples.ts";
 
@@ -47,8 +48,7 @@ function groupExists(group: number): boolean {
   for (const { name } of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const stat = Deno.readTextFileSync(`/proc/${name}/stat`);
-      const [state, , processGroup] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      const [state, , processGroup] = statFields(name);
       if (Number(processGroup) === group && state !== "Z") return true;
     } catch {
       continue; // it has ended meanwhile
