@@ -36,11 +36,17 @@ export async function withHostScript<T>(
 }
 
 async function endGroup(child: Deno.ChildProcess): Promise<void> {
-  const deadline = performance.now() + END_MS;
-  signalGroup(child.pid, "SIGTERM");
-  while (groupExists(child.pid) && performance.now() < deadline) await sleep(POLL_MS);
-  signalGroup(child.pid, "SIGKILL");
+  for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+    signalGroup(child.pid, signal);
+    await groupEnds(child.pid);
+  }
   await child.status;
+}
+
+/** Waits until nothing of the group runs any more, {@link END_MS} at most. */
+async function groupEnds(group: number): Promise<void> {
+  const deadline = performance.now() + END_MS;
+  while (groupExists(group) && performance.now() < deadline) await sleep(POLL_MS);
 }
 
 /** Whether any process of the group is left that is not merely waiting to be collected. */
