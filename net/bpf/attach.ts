@@ -6,7 +6,7 @@ import { HostError } from "../../lib/errors.ts";
 import { run } from "../../host/command.ts";
 import { closeFd, errno, type Fd, inNetns, libc } from "../../host/libc.ts";
 import { BPFFS } from "../names.ts";
-import { ifindexOf, openTap } from "../tap.ts";
+import { openTap } from "../tap.ts";
 import { linkIngress } from "./bpf_syscall.ts";
 
 const TUNSETFILTEREBPF = 0x800454e1n; // _IOR('T', 225, int), include/uapi/linux/if_tun.h
@@ -25,6 +25,12 @@ export async function mountBpffs(): Promise<void> {
   await run(["mount", "-t", "bpf", "bpf", BPFFS], { advice });
 }
 
+/** A VM's port of the bridge, and its number in the network namespace. */
+export interface TapPort {
+  readonly tap: string;
+  readonly ifindex: number;
+}
+
 /** Where devices are: the path of their namespace, and a command's argv that leads into it. */
 export interface Place {
   readonly netns: string;
@@ -40,17 +46,18 @@ export interface Place {
  */
 export async function attachIngress(
   { netns, enter }: Place,
-  devices: readonly string[],
+  taps: readonly TapPort[],
   program: Fd,
   pin: string,
 ): Promise<() => Promise<void>> {
-  const links = linkAll(netns, devices, program);
+  const links = linkAll(netns, taps, program);
   if (links !== undefined) {
     return () => {
       links.forEach(closeFd);
       return Promise.resolve();
     };
   }
+  const devices = taps.map(({ tap }) => tap);
   try {
     await attachByTc(enter, devices, pin);
   } catch (error) {
@@ -60,12 +67,11 @@ export async function attachIngress(
   return () => detachIngress(enter, devices);
 }
 
-/** A link to each device; `undefined` on a kernel that has no such links. */
-function linkAll(netns: string, devices: readonly string[], program: Fd): Fd[] | undefined {
+/** A link to each tap; `undefined` on a kernel that has no such links. */
+function linkAll(netns: string, taps: readonly TapPort[], program: Fd): Fd[] | undefined {
   const links: Fd[] = [];
   try {
-    for (const device of devices) {
-      const ifindex = ifindexOf(netns, device);
+    for (const { ifindex } of taps) {
       const link = inNetns(netns, () => linkIngress(program, ifindex));
       if (link === undefined) {
         links.forEach(closeFd);

@@ -113,7 +113,7 @@ export async function armRecorder(
     const pin = `${names.pins}/clrr_ingress`;
     const ingress = loaded.program("clrr_ingress");
     pinObject(ingress, pin);
-    undo.push(await attachIngress(network, taps.map(({ tap }) => tap), ingress, pin));
+    undo.push(await attachIngress(network, taps, ingress, pin));
     if (plan.uplink !== undefined) {
       undo.push(() => detachIngress(network.enter, [names.uplinkPort]));
       await attachByTc(network.enter, [names.uplinkPort], pin);
