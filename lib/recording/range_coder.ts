@@ -34,6 +34,19 @@ export function resetProbabilities(table: Int32Array): void {
   table.fill(PROBABILITY_HALF << COUNT_BITS);
 }
 
+/** A slot's `state` once its decision has been `bit`: nearer to what came, and older. */
+function learned(state: number, bit: number): number {
+  const probability = state >>> COUNT_BITS;
+  const age = state & AGE_MAX;
+  const older = age < AGE_MAX ? 1 : 0;
+  if (bit === 0) {
+    const step = (0xffff - probability) * RATES[age]! >> RATE_BITS;
+    return state + (step << COUNT_BITS) + older;
+  }
+  const step = (probability - 1) * RATES[age]! >> RATE_BITS;
+  return state - (step << COUNT_BITS) + older;
+}
+
 /** What a model talks to. An encoder returns what it was given, a decoder what it read. */
 export interface BitCoder {
   readonly decoding: boolean;
@@ -54,19 +67,13 @@ export class RangeEncoder implements BitCoder {
   bit(table: Int32Array, slot: number, bit: number): number {
     const state = table[slot]!;
     const probability = state >>> COUNT_BITS;
-    const age = state & AGE_MAX;
     const range = this.#range;
     const bound = Math.imul(range >>> PROBABILITY_BITS, probability);
-    const older = age < AGE_MAX ? 1 : 0;
-    if (bit === 0) {
-      this.#range = bound;
-      const step = (0xffff - probability) * RATES[age]! >> RATE_BITS;
-      table[slot] = state + (step << COUNT_BITS) + older;
-    } else {
+    table[slot] = learned(state, bit);
+    if (bit === 0) this.#range = bound;
+    else {
       this.#add(bound);
       this.#range = range - bound | 0;
-      const step = (probability - 1) * RATES[age]! >> RATE_BITS;
-      table[slot] = state - (step << COUNT_BITS) + older;
     }
     while (this.#range >>> 0 < RANGE_MIN) this.#shift();
     return bit;
@@ -141,21 +148,14 @@ export class RangeDecoder implements BitCoder {
   bit(table: Int32Array, slot: number, _bit: number): number {
     const state = table[slot]!;
     const probability = state >>> COUNT_BITS;
-    const age = state & AGE_MAX;
     const range = this.#range;
     const bound = Math.imul(range >>> PROBABILITY_BITS, probability);
-    const older = age < AGE_MAX ? 1 : 0;
-    let bit = 0;
-    if (this.#code >>> 0 < bound >>> 0) {
-      this.#range = bound;
-      const step = (0xffff - probability) * RATES[age]! >> RATE_BITS;
-      table[slot] = state + (step << COUNT_BITS) + older;
-    } else {
-      bit = 1;
+    const bit = this.#code >>> 0 < bound >>> 0 ? 0 : 1;
+    table[slot] = learned(state, bit);
+    if (bit === 0) this.#range = bound;
+    else {
       this.#code = this.#code - bound | 0;
       this.#range = range - bound | 0;
-      const step = (probability - 1) * RATES[age]! >> RATE_BITS;
-      table[slot] = state - (step << COUNT_BITS) + older;
     }
     while (this.#range >>> 0 < RANGE_MIN) this.#shift();
     return bit;
