@@ -42,10 +42,10 @@ export interface HybridLogOptions {
 }
 
 export const COMPRESSION_LEVEL = 3;
-const BLOCK_BYTES = 512 << 10;
+export const BLOCK_BYTES = 512 << 10;
 const SEGMENT_BYTES = 64 << 20;
 /** A block is readable by itself after so many bytes of columns: the most that a seek decodes in vain. */
-const FRESH_EVERY_BYTES = 4 << 20;
+export const FRESH_EVERY_BYTES = 4 << 20;
 
 type Counts = { -readonly [K in keyof HybridCounts]: HybridCounts[K] } & { icount: number };
 

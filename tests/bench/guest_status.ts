@@ -13,5 +13,10 @@ export function guestStatusOf(console: string): number | undefined {
 export function failureOf(console: string): string | undefined {
   const status = guestStatusOf(console);
   if (status === undefined || status === 0) return undefined;
-  return /^FAIL .*$/m.exec(console)?.[0]?.trim() ?? `its guest ended with status ${status}`;
+  return reasonOf(console) ?? `its guest ended with status ${status}`;
+}
+
+/** What a guest that failed said of it. */
+export function reasonOf(console: string): string | undefined {
+  return /^FAIL .*$/m.exec(console)?.[0]?.trim();
 }

@@ -10,8 +10,8 @@
 import { decodeEvents } from "../../hypervisor/rr_log/events.ts";
 import { type RrLogTable, tableForVersion } from "../../hypervisor/rr_log/tables.ts";
 import type { HybridVisitor } from "../../lib/recording/hybrid_log.ts";
-import { HybridLogReader } from "../../lib/recording/hybrid_log_reader.ts";
 import { readManifest, vmDirectory } from "../../lib/recording/manifest.ts";
+import { openLog, vmNamed } from "../../operations/open_recording.ts";
 
 /** What QEMU logged in one phase. */
 export interface Phase {
@@ -37,12 +37,12 @@ export function phaseMarks(console: Uint8Array): { name: string; at: number }[] 
 
 /** The phases of one VM of the recording in `directory`, `boot` first. */
 export function readPhases(directory: string, name: string): Phase[] {
-  const vm = readManifest(directory).vms.find((each) => each.name === name);
-  if (vm === undefined) throw new Error(`the recording has no VM ${name}`);
+  const manifest = readManifest(directory);
+  const vm = vmNamed(manifest, name);
   const folder = vmDirectory(directory, name);
   const marks = phaseMarks(Deno.readFileSync(`${folder}/console.log`));
   const counter = new PhaseCounter(marks, tableForVersion(vm.qemu.rrLogVersion));
-  const reader = HybridLogReader.open(folder, { vm: vm.number, closed: vm.logClosed });
+  const reader = openLog(directory, vm, manifest);
   try {
     while (reader.nextBlock(counter));
   } finally {

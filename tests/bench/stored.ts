@@ -28,9 +28,13 @@ import { Column, COLUMNS } from "../../lib/recording/block_columns.ts";
 import { BlockEncoder } from "../../lib/recording/block_encoder.ts";
 import { ColumnPacker } from "../../lib/recording/column_packer.ts";
 import { ColumnUnpacker } from "../../lib/recording/column_unpacker.ts";
-import { COMPRESSION_LEVEL } from "../../lib/recording/hybrid_log_writer.ts";
+import {
+  BLOCK_BYTES,
+  COMPRESSION_LEVEL,
+  FRESH_EVERY_BYTES,
+} from "../../lib/recording/hybrid_log_writer.ts";
 import { readManifest, vmDirectory } from "../../lib/recording/manifest.ts";
-import { BLOCK_HEADER_BYTES } from "../../lib/recording/segment_layout.ts";
+import { BLOCK_HEADER_BYTES, HYBRID_LOG_VERSION } from "../../lib/recording/segment_layout.ts";
 import { SegmentReader } from "../../lib/recording/segment_reader.ts";
 import { Commands } from "./commands.ts";
 import { recordStock, stockLog } from "./peers.ts";
@@ -39,11 +43,15 @@ import { median } from "./statistics.ts";
 const SPEC = new URL("../../examples/trio/cluster.yaml", import.meta.url).pathname;
 const SIZE_AIM = 0.5;
 const SPEED_AIM = 1;
-/** As the writer does it. */
-const BLOCK_BYTES = 512 << 10;
-const FRESH_EVERY_BYTES = 4 << 20;
 /** What the rr log does not have. */
-const OF_SENDS_AND_CHECKS = [9, 10, 11, 12, 13, Column.checks];
+const OF_SENDS_AND_CHECKS: readonly number[] = [
+  Column.sendLengths,
+  Column.sendTimes,
+  Column.sendHashes,
+  Column.headLengths,
+  Column.heads,
+  Column.checks,
+];
 
 /** The columns of one block. */
 type Block = readonly Uint8Array[];
@@ -195,7 +203,7 @@ async function measureRrLog(path: string, runs: number): Promise<Measured> {
     const out = new ByteWriter();
     const rawBytes = encoder.finish(out, true);
     const header = { number: blocks.length, rawBytes, goesOn: false };
-    const columns = unpacker.unpack(out.view(), header, 3, path);
+    const columns = unpacker.unpack(out.view(), header, HYBRID_LOG_VERSION, path);
     blocks.push(columns.map((column) => column.bytes(column.remaining)));
   };
   let frames = 0;

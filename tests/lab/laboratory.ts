@@ -8,6 +8,7 @@ import { inspectQemu } from "../../hypervisor/qemu/capabilities.ts";
 import { describeHost } from "../../operations/host.ts";
 import type { Commands } from "../bench/commands.ts";
 import { buildImages, type Example } from "./examples.ts";
+import type { Options } from "./options.ts";
 import {
   emptyResults,
   type Load,
@@ -24,13 +25,9 @@ const ROOT = new URL("../../", import.meta.url).pathname;
 const QEMU = "qemu-system-x86_64";
 
 /** What is to be measured. */
-export interface Plan {
+export interface Plan
+  extends Pick<Options, "recordings" | "replays" | "loads" | "stockRounds" | "replayBoundS"> {
   readonly examples: readonly Example[];
-  readonly recordings: number;
-  readonly replays: number;
-  readonly loads: readonly Load[];
-  readonly stockRounds: number;
-  readonly replayBoundS: number;
   /** The example that is also recorded and replayed once under full load, whatever `loads` says. */
   readonly alsoFull?: string;
 }

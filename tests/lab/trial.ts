@@ -7,7 +7,7 @@ import { passed } from "../../lib/cli/verification.ts";
 import { messageOf } from "../../lib/errors.ts";
 import type { Commands, Timed } from "../bench/commands.ts";
 import { withBusyCores } from "../bench/busy_cores.ts";
-import { guestStatusOf } from "../bench/guest_status.ts";
+import { guestStatusOf, reasonOf } from "../bench/guest_status.ts";
 import type { Example } from "./examples.ts";
 import { withHostScript } from "./host_script.ts";
 import type { Load, Recorded, RecordingSample, ReplaySample } from "./samples.ts";
@@ -90,7 +90,7 @@ function unfinishedWorkOf(recording: string, report: RecordReport): string[] {
     const console = Deno.readTextFileSync(`${recording}/vms/${name}/console.log`);
     const status = guestStatusOf(console);
     if (status === 0) return [];
-    const said = /^FAIL .*$/m.exec(console)?.[0]?.trim();
+    const said = reasonOf(console);
     const end = status === undefined ? "said nothing of its end" : `ended with status ${status}`;
     return [`VM ${name} ${end}${said === undefined ? "" : `: ${said}`}`];
   });
