@@ -38,6 +38,8 @@ import { unpackKernel } from "./kernel.ts";
 /** Raise it when the builder puts other bytes into an image for the same inputs. */
 const BUILDER_VERSION = 2;
 const INIT = new URL("init.sh", import.meta.url);
+/** What roles of several examples source. */
+const GUEST_LIBRARY = new URL("guest.sh", import.meta.url);
 const CACHE_DEFAULT = new URL("../.cache", import.meta.url).pathname;
 
 /** The packages of an image by what they are for. */
@@ -201,6 +203,7 @@ async function writeInitrd(
   if (spec.users.length > 0) tree.addUsers(spec.users);
   await tree.addGuestFolder(guestFolder);
   tree.addText("init", await Deno.readTextFile(INIT), true);
+  tree.addText("usr/lib/guest.sh", await Deno.readTextFile(GUEST_LIBRARY));
   await Deno.writeFile(target, cpioArchive(tree.entries));
 }
 
@@ -237,7 +240,7 @@ async function diskDigest(
 ): Promise<string> {
   const { packages, modules, leaveOut, users } = spec;
   const texts = [String(BUILDER_VERSION), JSON.stringify({ packages, modules, leaveOut, users })];
-  texts.push(JSON.stringify(disk), JSON.stringify(record.packages), await Deno.readTextFile(INIT));
+  texts.push(JSON.stringify(disk), JSON.stringify(record.packages), ...await commonTexts());
   return textDigest(JSON.stringify([...texts, ...await folderDigests(`${folder}/disks`)]));
 }
 
@@ -285,10 +288,15 @@ async function readRecord(image: string): Promise<ImageRecord | undefined> {
 /** A digest of all that goes into an image beside the packages. */
 async function recipeDigest(folder: string, spec: ImageSpec): Promise<string> {
   const texts = [String(BUILDER_VERSION), JSON.stringify(spec)];
-  texts.push(await Deno.readTextFile(INIT));
+  texts.push(...await commonTexts());
   texts.push(...await folderDigests(`${folder}/guest`));
   if (spec.disks.length > 0) texts.push(...await folderDigests(`${folder}/disks`));
   return textDigest(JSON.stringify(texts));
+}
+
+/** What every image has. */
+async function commonTexts(): Promise<string[]> {
+  return [await Deno.readTextFile(INIT), await Deno.readTextFile(GUEST_LIBRARY)];
 }
 
 /** Each file below `folder`, by its path and its digest. */

@@ -41,7 +41,15 @@ Deno.test("image: two builds at once agree, and leave one image and nothing else
     assert.deepEqual(top, ["images", "packages", "small"]);
 
     const initrd = new TextDecoder("latin1").decode(await read(one, "initrd"));
-    for (const path of ["init", "guest/a.sh", "guest/sub/b.sh", "usr/bin/nc.openbsd"]) {
+    for (
+      const path of [
+        "init",
+        "guest/a.sh",
+        "guest/sub/b.sh",
+        "usr/lib/guest.sh",
+        "usr/bin/nc.openbsd",
+      ]
+    ) {
       assert(initrd.includes(`${path}\0`), path);
     }
     assert(initrd.includes("usr/lib/x86_64-linux-gnu/libbsd.so.0\0"), "a library it needs");

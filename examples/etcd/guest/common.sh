@@ -1,10 +1,12 @@
 # What a member needs: to start etcd, to ask it, to wait. Every wait ends: a guest that gives up says
 # so and powers off. What is asked often goes through etcd's JSON gateway, as etcdctl takes long to start.
+. /usr/lib/guest.sh
 PEERS="n1=http://10.78.0.1:2380,n2=http://10.78.0.2:2380,n3=http://10.78.0.3:2380"
 HOSTS="10.78.0.1 10.78.0.2 10.78.0.3"
 HEARTBEAT_MS=200
 ELECTION_MS=2000 # of guest time, which lags behind where the host has no core free
 PATIENCE_S=90
+PAUSE_S=0.2
 ANSWER_S=10
 GONE_S=5
 
@@ -17,19 +19,6 @@ fail() {
   echo "FAIL etcd $name: $*"
   tail -n 5 $log
   exit 1
-}
-
-# until_ok WHAT COMMAND…: repeats the command until it works
-until_ok() {
-  what=$1
-  shift
-  read -r now rest </proc/uptime
-  deadline=$((${now%.*} + PATIENCE_S))
-  until "$@"; do
-    read -r now rest </proc/uptime
-    [ ${now%.*} -lt $deadline ] || fail "gave up waiting: $what"
-    sleep 0.2
-  done
 }
 
 # start_etcd new|existing: etcd in the background, as $etcd; what raft decides goes to the console
@@ -126,7 +115,7 @@ write() {
   i=0
   while [ $i -lt $WRITES ]; do
     i=$((i + 1))
-    until_ok "write $1 $i" put write/$1/$name/$i "$1 $i by $name"
+    until_ok_within "write $1 $i" put write/$1/$name/$i "$1 $i by $name"
   done
   echo "$name wrote $WRITES keys, round $1"
 }

@@ -22,42 +22,42 @@ all_say_goodbye() {
 mkdir $data
 mount -t ramfs data $data
 start_etcd new
-until_ok "the cluster has a leader" has_leader
+until_ok_within "the cluster has a leader" has_leader
 printf "$name is member %x, leader is %x, term %d\n" $id $leader $term
 
 write first
-until_ok "all have written" there_are $((3 * WRITES)) write/first/
-until_ok "one is the victim" claim
+until_ok_within "all have written" there_are $((3 * WRITES)) write/first/
+until_ok_within "one is the victim" claim
 if [ "${victim% * *}" = $name ]; then
   look
   [ "$leader" = "$id" ] || fail "the leadership has moved before the kill"
   kill -9 $etcd
   wait $etcd
   echo "$name, the leader, was killed: status $?"
-  until_ok "the others have written without it" some_peer_has $((2 * WRITES)) write/second/
+  until_ok_within "the others have written without it" some_peer_has $((2 * WRITES)) write/second/
   start_etcd existing
-  until_ok "the cluster has a leader again" has_leader
+  until_ok_within "the cluster has a leader again" has_leader
   printf "$name is back, leader is %x, term %d\n" $leader $term
   write third
 else
   write second
-  until_ok "another leader" has_new_leader $victim
+  until_ok_within "another leader" has_new_leader $victim
   printf "$name sees leader %x, term %d, after ${victim% * *}\n" $leader $term
 fi
 
-until_ok "all is written" there_are $((6 * WRITES)) write/
+until_ok_within "all is written" there_are $((6 * WRITES)) write/
 etcdctl --command-timeout=60s get --consistency=l --prefix write/ >/run/read ||
   fail "no linearizable read"
 digest=$(md5sum </run/read | cut -c 1-32)
 echo "$name reads $(grep -c ^write/ /run/read) keys, md5 $digest"
-until_ok "the digest is written" put digest/$name $digest
-until_ok "all have read" there_are 3 digest/
+until_ok_within "the digest is written" put digest/$name $digest
+until_ok_within "all have read" there_are 3 digest/
 for other in n1 n2 n3; do
   [ "$(get digest/$other)" = $digest ] || fail "$other has read something else"
 done
 
 # Until then the others need this member.
-until_ok "goodbye is written" put bye/$name 1
-until_ok "all say goodbye" all_say_goodbye
+until_ok_within "goodbye is written" put bye/$name 1
+until_ok_within "all say goodbye" all_say_goodbye
 sleep 1
 echo "OK etcd $name"

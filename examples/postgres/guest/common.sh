@@ -1,8 +1,10 @@
 # What the roles share. Every wait ends: a guest that gives up says so and powers off.
+. /usr/lib/guest.sh
 PRIMARY=10.79.0.1
 STANDBY=10.79.0.2
 ORDERS=9000  # TCP: what the client tells the others
-PATIENCE=300 # tries of 0.3 s
+PATIENCE=300 # tries
+PAUSE_S=0.3
 orders=/run/orders
 export PATH=/usr/lib/postgresql/15/bin:$PATH
 export TZ=GMT PGUSER=bench PGDATABASE=bench PGCONNECT_TIMEOUT=20
@@ -11,18 +13,6 @@ fail() {
   echo "FAIL postgres $role: $*"
   [ ! -f /data/log ] || tail -n 15 /data/log
   exit 1
-}
-
-# until_ok WHAT COMMAND…: repeats the command until it works
-until_ok() {
-  what=$1
-  shift
-  tries=0
-  until "$@" >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    [ $tries -lt $PATIENCE ] || fail "gave up waiting: $what"
-    sleep 0.3
-  done
 }
 
 as_postgres() {
@@ -63,17 +53,4 @@ SETTINGS
 start_server() {
   as_postgres pg_ctl -D /data/db -w -t 120 -l /data/log start >/run/pg_ctl 2>&1 ||
     fail "the server does not start: $(tail -n 2 /run/pg_ctl)"
-}
-
-# take_orders: keeps what the client says in the file "orders", a line each
-take_orders() {
-  nc.openbsd -d -l -k $ORDERS >$orders 2>/dev/null &
-}
-
-# order HOST WORD: tells another guest
-order() {
-  until_ok "$1 takes the order $2" send_order "$1" "$2"
-}
-send_order() {
-  echo "$2" | nc.openbsd -q 1 -w 10 "$1" $ORDERS
 }

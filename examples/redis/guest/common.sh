@@ -1,9 +1,11 @@
 # What servers and client share. Every wait ends: a guest that gives up says so and powers off.
+. /usr/lib/guest.sh
 FIRST=10.79.0.1
 SERVERS="10.79.0.1 10.79.0.2 10.79.0.3"
 SENTINEL=26379
 QUORUM=2
 PATIENCE_S=90
+PAUSE_S=0.5
 ANSWER_S=10
 
 host=${address%/*}
@@ -17,19 +19,6 @@ fail() {
     echo "$s: $(cli $s info replication | grep -E '^(role|master_|connected_|slave)' | tr '\r\n' '  ')"
   done
   exit 1
-}
-
-# until_ok WHAT COMMAND…: repeats the command until it works
-until_ok() {
-  what=$1
-  shift
-  read -r now rest </proc/uptime
-  deadline=$((${now%.*} + PATIENCE_S))
-  until "$@"; do
-    read -r now rest </proc/uptime
-    [ ${now%.*} -lt $deadline ] || fail "gave up waiting: $what"
-    sleep 0.5
-  done
 }
 
 # cli HOST COMMAND…, sentinel HOST COMMAND…: one request

@@ -33,18 +33,18 @@ load() {
   timeout $BENCHMARK_S redis-benchmark -h $1 -t set -n $2 -r $KEYS -d $BYTES -c 5 --csv 2>&1
 }
 
-until_ok "primary, replicas and sentinels are ready" ready
+until_ok_within "primary, replicas and sentinels are ready" ready
 echo "load: $FIRST is the primary, with two replicas and three sentinels"
 load $FIRST $REQUESTS >/run/first && fail "the primary outlived the load"
 echo "load: the primary has gone: $(grep -v "^\"" /run/first | head -n 1)"
 
-until_ok "the sentinels have failed over" failed_over
+until_ok_within "the sentinels have failed over" failed_over
 for s in $SERVERS; do [ $s = $primary ] || [ $s = $FIRST ] || replica=$s; done
 kept=$(cli $primary dbsize)
 echo "load: $primary is the primary now, with $kept keys"
 load $primary $AFTER >/run/second || fail "writes to the new primary: $(tail -n 1 /run/second)"
 tail -n 1 /run/second
-until_ok "the replica confirms a write" write_to_both
+until_ok_within "the replica confirms a write" write_to_both
 
 digest=$(cli $primary debug digest)
 [ -n "$digest" ] && [ "$digest" = "$(cli $replica debug digest)" ] ||

@@ -43,17 +43,17 @@ gone() {
 }
 
 start_server
-until_ok "the replicas are there" has_replicas # which a sentinel looks for now, and then in 10 s
+until_ok_within "the replicas are there" has_replicas # which a sentinel looks for now, and then in 10 s
 start_sentinel
 
 if [ $host = $FIRST ]; then
-  until_ok "the load has come" keys_at_least $KILL_AT
+  until_ok_within "the load has come" keys_at_least $KILL_AT
   kill -9 $server
   wait $server
   echo "$name, the primary, was killed: status $?"
 fi
 
-until_ok "the client is done" gone $sentinel
+until_ok_within "the client is done" gone $sentinel
 wait $sentinel
 [ $host = $FIRST ] || wait $server || fail "the server ended with status $?"
 grep -q "+switch-master shop $FIRST" /run/sentinel.log || fail "its sentinel has seen no failover"

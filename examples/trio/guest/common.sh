@@ -1,27 +1,17 @@
 # What the roles of the trio share. Every wait ends: a guest that gives up says so and powers off.
+. /usr/lib/guest.sh
 HUB=10.77.0.1
 BROADCAST=10.77.0.255
 TALK=7777    # UDP, broadcasts
 REPORTS=9000 # TCP, to the hub
-PATIENCE=300 # tries of 0.2 s
+PATIENCE=300 # tries
+PAUSE_S=0.2
 heard=/run/heard
 echo "nameserver $HUB" >/etc/resolv.conf
 
 fail() {
   echo "FAIL trio $role: $*"
   exit 1
-}
-
-# until_ok WHAT COMMAND…: repeats the command until it works
-until_ok() {
-  what=$1
-  shift
-  tries=0
-  until "$@" >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    [ $tries -lt $PATIENCE ] || fail "gave up waiting: $what"
-    sleep 0.2
-  done
 }
 
 # serve_blob KIB: makes a random file and serves it, with its checksum, over HTTP
