@@ -27,6 +27,7 @@ const symbols = {
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  sched_setscheduler: { parameters: ["i32", "i32", "buffer"], result: "i32" },
   if_nametoindex: { parameters: ["buffer"], result: "u32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
@@ -77,6 +78,24 @@ export function cpuTimeMs(pid: number): number | undefined {
   const clock = (~pid << 3) | 2;
   if (libc().clock_gettime(clock, new Uint8Array(time.buffer)) < 0) return undefined;
   return Number(time[0]!) * 1e3 + Number(time[1]!) / 1e6;
+}
+
+const SCHED_POLICIES = { other: 0, batch: 3 } as const;
+
+/**
+ * Sets the policy of all threads of process `pid`, sched(7); those that they start inherit it. Returns whether all
+ * have it: not where the process has ended, or we may not.
+ */
+export function setSchedulingPolicy(pid: number, policy: keyof typeof SCHED_POLICIES): boolean {
+  const priority = new Uint8Array(4); // struct sched_param: 0
+  try {
+    return Array.from(Deno.readDirSync(`/proc/${pid}/task`)).every(({ name }) =>
+      libc().sched_setscheduler(Number(name), SCHED_POLICIES[policy], priority) === 0
+    );
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return false;
+  }
 }
 
 /**

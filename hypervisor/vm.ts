@@ -4,6 +4,7 @@
  * record   QEMU ──rr log──▶ LogReader      QEMU ──sent frames──▶ Capture
  * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
  */
+import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
 import { HostError, QmpError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
@@ -50,6 +51,8 @@ export interface VmRun {
 
 /** How long QEMU may take to end by itself before it is made to. */
 const END_GRACE_MS = 5_000;
+
+const cpuSharing = new CpuSharing();
 
 const captureBuffer = new Uint8Array(1 << 20);
 
@@ -126,6 +129,7 @@ abstract class QemuVm implements VmPort {
       this.#setEnd({ code: signal === null ? code : null, signal, stderr: process.lastOutput })
     );
     this.run.started(process.pid);
+    process.exited.then(cpuSharing.join(process.pid));
     this.#capture = new Capture(this.paths.capture, captureBuffer);
   }
 
