@@ -7,7 +7,7 @@ URL=http://10.78.0.1/page
 LOOPS=3
 FIRST_ANSWER_S=300
 REQUESTS_MAX=100 # of each loop
-PAUSE_S=0.3
+PAUSE_S=1
 EXPECTED=$(seq 1 700 | md5sum)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,13 +1,14 @@
 # What a member needs: to start etcd, to ask it, to wait. Every wait ends: a guest that gives up says
-# so and powers off. What is asked often goes through etcd's JSON gateway, as etcdctl takes long to start.
+# so and powers off. What is asked goes through etcd's JSON gateway, as etcdctl takes long to start.
 . /usr/lib/guest.sh
 PEERS="n1=http://10.78.0.1:2380,n2=http://10.78.0.2:2380,n3=http://10.78.0.3:2380"
 HOSTS="10.78.0.1 10.78.0.2 10.78.0.3"
-HEARTBEAT_MS=200
-ELECTION_MS=2000 # of guest time, which lags behind where the host has no core free
-PATIENCE_S=90
-PAUSE_S=0.2
-ANSWER_S=10
+HEARTBEAT_MS=600
+ELECTION_MS=3000 # of guest time, which lags behind where the host has no core free
+PATIENCE_S=180
+PAUSE_S=2
+WRITE_EVERY_S=0.5
+ANSWER_S=5
 GONE_S=5
 
 host=${address%/*}
@@ -25,7 +26,7 @@ fail() {
 start_etcd() {
   [ -p /run/log ] || mkfifo /run/log
   show_raft </run/log &
-  etcd --name $name --data-dir $data/$name --logger capnslog \
+  GOGC=400 etcd --name $name --data-dir $data/$name --logger capnslog \
     --heartbeat-interval $HEARTBEAT_MS --election-timeout $ELECTION_MS \
     --listen-peer-urls http://$host:2380 --initial-advertise-peer-urls http://$host:2380 \
     --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://$host:2379 \
@@ -51,18 +52,23 @@ base64_of() {
   printf %s "$1" | base64 -w 0
 }
 
-# field NAME: the value of a field in the JSON that it reads
+# field NAME JSON: sets $value to that field, or to nothing. No process for it, as the waits ask often.
 field() {
-  sed -n 's/.*"'"$1"'":"\{0,1\}\([^",}]*\).*/\1/p'
+  value=${2#*\"$1\":}
+  [ "$value" != "$2" ] || value=
+  value=${value#\"}
+  value=${value%%[\",\}]*}
 }
 
 # look: asks the own member what it knows: $id, $leader (0 for none), $term
 look() {
   status=$(ask $host maintenance/status '{}') || return 1
-  id=$(echo "$status" | field member_id)
-  term=$(echo "$status" | field raftTerm)
-  leader=$(echo "$status" | field leader)
-  leader=${leader:-0}
+  field member_id "$status"
+  id=$value
+  field raftTerm "$status"
+  term=$value
+  field leader "$status"
+  leader=${value:-0}
 }
 has_leader() {
   look && [ "$leader" != 0 ]
@@ -70,14 +76,17 @@ has_leader() {
 
 # put KEY VALUE: through the own member
 put() {
-  ask $host kv/put "{\"key\":\"$(base64_of "$1")\",\"value\":\"$(base64_of "$2")\"}" >/dev/null
+  put_encoded "$1" "$(base64_of "$2")"
+}
+put_encoded() {
+  ask $host kv/put "{\"key\":\"$(base64_of "$1")\",\"value\":\"$2\"}" >/dev/null
 }
 
 # get KEY: prints its value, as the own member has it after it has asked the leader
 get() {
   answer=$(ask $host kv/range "{\"key\":\"$(base64_of "$1")\"}") || return 1
-  encoded=$(echo "$answer" | field value)
-  [ -n "$encoded" ] && echo "$encoded" | base64 -d
+  field value "$answer"
+  [ -n "$value" ] && echo "$value" | base64 -d
 }
 
 # put_unless_there KEY VALUE: of several who try, one succeeds
@@ -89,10 +98,13 @@ put_unless_there() {
 
 # there_are COUNT PREFIX [HOST [serializable]]: whether a member has so many keys
 there_are() {
-  range="\"key\":\"$(base64_of "$2")\",\"range_end\":\"$(base64_of "${2%/}0")\""
-  [ -z "$4" ] || range="$range,\"serializable\":true"
-  counted=$(ask ${3:-$host} kv/range "{$range,\"count_only\":true}") || return 1
-  [ "$(echo "$counted" | field count)" = "$1" ]
+  [ "$counting" = "$2" ] || {
+    counting=$2
+    range="\"key\":\"$(base64_of "$2")\",\"range_end\":\"$(base64_of "${2%/}0")\",\"count_only\":true"
+  }
+  counted=$(ask ${3:-$host} kv/range "{$range${4:+,\"serializable\":true}}") || return 1
+  field count "$counted"
+  [ "$value" = "$1" ]
 }
 # some_peer_has COUNT PREFIX: asks the others
 some_peer_has() {
@@ -110,12 +122,20 @@ some_peer_is_gone() {
   return 1
 }
 
-# write ROUND: $WRITES keys, each tried until the cluster has taken it
+# read_all PREFIX FILE: all keys under it, as the cluster is asked for them, not only the own member
+read_all() {
+  ask $host kv/range "{\"key\":\"$(base64_of "$1")\",\"range_end\":\"$(base64_of "${1%/}0")\"}" |
+    sed 's/.*"kvs"://' | tr '{' '\n' | grep '"key"' >$2
+}
+
+# write ROUND: $WRITES keys at their pace, each tried until the cluster has taken it
 write() {
   i=0
+  mine=$(base64_of $name)
   while [ $i -lt $WRITES ]; do
     i=$((i + 1))
-    until_ok_within "write $1 $i" put write/$1/$name/$i "$1 $i by $name"
+    until_ok_within "write $1 $i" put_encoded write/$1/$name/$i $mine
+    sleep $WRITE_EVERY_S
   done
   echo "$name wrote $WRITES keys, round $1"
 }

@@ -13,9 +13,9 @@ function init(_)
   wrong, web1, web2 = 0, 0, 0
 end
 
--- A pause between two requests of a connection, in ms: the guests' CPUs are slow.
+-- A pause before each request of a connection, in ms: users who read, not a flood.
 function delay()
-  return 10
+  return 250
 end
 
 function response(status, headers, body)

@@ -1,6 +1,6 @@
 # The client: rounds of load, a download after each; between them one backend goes and comes back.
 . /guest/common.sh
-ROUND_S=2
+ROUND_S=3
 CONNECTIONS=4
 ROUNDS_MAX=10 # until a backend that is killed has gone, and until one that is back has work
 downloads=0

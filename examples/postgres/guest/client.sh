@@ -1,9 +1,10 @@
 # The client: pgbench against the primary until that dies, then the standby's promotion, pgbench
 # against it, and the check that nothing that was acknowledged is lost.
 . /guest/common.sh
-CLIENTS=4
-BEFORE_KILL=60  # transactions
-AFTER_EACH=10    # transactions of each client after the promotion
+CLIENTS=2
+RATE=4         # transactions a second, of all clients; pgbench starts each when its time has come
+BEFORE_KILL=30 # transactions
+AFTER_EACH=10  # transactions of each client after the promotion
 mkdir -p /run/bench
 cd /run/bench
 
@@ -12,7 +13,7 @@ bench() {
   host=$1
   run=$2
   shift 2
-  pgbench -h "$host" -n -c $CLIENTS -j 1 -M prepared -f /guest/transfer.sql -D n=0 -D "run=$run" \
+  pgbench -h "$host" -n -c $CLIENTS -j 1 -R $RATE -M prepared -f /guest/transfer.sql -D n=0 -D "run=$run" \
     -l --log-prefix="$run" "$@" >"$run.out" 2>&1
 }
 
@@ -43,6 +44,7 @@ streams() {
 until_ok "the primary answers, and its standby streams" streams
 
 bench $PRIMARY before -T 600 &
+sleep $((BEFORE_KILL / RATE)) # sooner there is nothing to ask for
 until_ok "transactions" acknowledged_more_than $BEFORE_KILL
 order $PRIMARY kill
 wait $! && fail "pgbench noticed nothing"

@@ -4,7 +4,7 @@ PRIMARY=10.79.0.1
 STANDBY=10.79.0.2
 ORDERS=9000  # TCP: what the client tells the others
 PATIENCE=300 # tries
-PAUSE_S=0.3
+PAUSE_S=1
 orders=/run/orders
 export PATH=/usr/lib/postgresql/15/bin:$PATH
 export TZ=GMT PGUSER=bench PGDATABASE=bench PGCONNECT_TIMEOUT=20

@@ -1,6 +1,6 @@
 # A redis server with a sentinel beside it; the one at $FIRST starts as the primary, and is killed
 # while the client loads it. A server's work is done when the client has shut its sentinel down.
-KILL_AT=1500 # keys
+KILL_AT=400 # keys
 . /guest/common.sh
 PATIENCE_S=300 # a server's one wait is as long as several of the client's
 
@@ -8,7 +8,7 @@ start_server() {
   following=
   [ $host = $FIRST ] || following="--replicaof $FIRST 6379"
   redis-server --bind 0.0.0.0 --protected-mode no --save "" --dir /run --logfile /run/redis.log \
-    --repl-diskless-sync-delay 0 --repl-ping-replica-period 1 --enable-debug-command yes \
+    --repl-diskless-sync-delay 0 --repl-ping-replica-period 1 --hz 1 --enable-debug-command yes \
     $following &
   server=$!
 }
