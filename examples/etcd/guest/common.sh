@@ -23,6 +23,7 @@ fail() {
 }
 
 # start_etcd new|existing: etcd in the background, as $etcd; what raft decides goes to the console
+# Go collects its garbage seldom, as there is memory enough.
 start_etcd() {
   [ -p /run/log ] || mkfifo /run/log
   show_raft </run/log &
