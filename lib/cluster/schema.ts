@@ -35,6 +35,7 @@ export const GUEST_ARGS_DEFAULT: readonly string[] = [
   "no_timer_check",
   "pmtmr=0",
   "hpet=disable",
+  "highres=off",
   "cryptomgr.notests",
   `initcall_blacklist=${INITCALLS_LEFT_OUT.join(",")}`,
 ];
