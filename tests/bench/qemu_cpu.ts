@@ -1,11 +1,12 @@
 /**
  * CPU time of QEMUs that run below this process, whoever started them: sampled, for a process that has
- * ended tells nobody but its parent. What a QEMU uses after its last sample is missing.
+ * ended tells nobody but its parent. What a QEMU uses after its last sample is missing. To look through /proc
+ * takes some ms: oftener, it would be the load that QEMUs make room for.
  */
 import { statFields } from "../../host/process_stat.ts";
 import { usageOf } from "./process_usage.ts";
 
-const SAMPLE_MS = 50;
+const SAMPLE_MS = 500;
 
 /** Runs `work` and adds up what all QEMUs used that were there meanwhile, in s. */
 export async function withQemuCpu<T>(work: () => Promise<T>): Promise<{ result: T; cpuS: number }> {
