@@ -37,9 +37,11 @@ import { unpackKernel } from "./kernel.ts";
 
 /** Raise it when the builder puts other bytes into an image for the same inputs. */
 const BUILDER_VERSION = 2;
-const INIT = new URL("init.sh", import.meta.url);
-/** What roles of several examples source. */
-const GUEST_LIBRARY = new URL("guest.sh", import.meta.url);
+/** What every image has: its first process, and what roles of several examples source. */
+const COMMON_FILES = [
+  { path: "init", source: new URL("init.sh", import.meta.url), executable: true },
+  { path: "usr/lib/guest.sh", source: new URL("guest.sh", import.meta.url), executable: false },
+] as const;
 const CACHE_DEFAULT = new URL("../.cache", import.meta.url).pathname;
 
 /** The packages of an image by what they are for. */
@@ -202,8 +204,9 @@ async function writeInitrd(
   await tree.addPrograms(parts.programs, parts.libraries, spec.leaveOut);
   if (spec.users.length > 0) tree.addUsers(spec.users);
   await tree.addGuestFolder(guestFolder);
-  tree.addText("init", await Deno.readTextFile(INIT), true);
-  tree.addText("usr/lib/guest.sh", await Deno.readTextFile(GUEST_LIBRARY));
+  for (const { path, source, executable } of COMMON_FILES) {
+    tree.addText(path, await Deno.readTextFile(source), executable);
+  }
   await Deno.writeFile(target, cpioArchive(tree.entries));
 }
 
@@ -294,9 +297,8 @@ async function recipeDigest(folder: string, spec: ImageSpec): Promise<string> {
   return textDigest(JSON.stringify(texts));
 }
 
-/** What every image has. */
-async function commonTexts(): Promise<string[]> {
-  return [await Deno.readTextFile(INIT), await Deno.readTextFile(GUEST_LIBRARY)];
+function commonTexts(): Promise<string[]> {
+  return Promise.all(COMMON_FILES.map(({ source }) => Deno.readTextFile(source)));
 }
 
 /** Each file below `folder`, by its path and its digest. */
