@@ -97,13 +97,17 @@ put_unless_there() {
     \"success\":[{\"request_put\":{\"key\":\"$key\",\"value\":\"$(base64_of "$2")\"}}]}" >/dev/null
 }
 
+# keys_under PREFIX: sets $range to what asks for them; kept, as a wait asks for the same again and again
+keys_under() {
+  [ "$ranged" != "$1" ] || return 0
+  ranged=$1
+  range="\"key\":\"$(base64_of "$1")\",\"range_end\":\"$(base64_of "${1%/}0")\""
+}
+
 # there_are COUNT PREFIX [HOST [serializable]]: whether a member has so many keys
 there_are() {
-  [ "$counting" = "$2" ] || {
-    counting=$2
-    range="\"key\":\"$(base64_of "$2")\",\"range_end\":\"$(base64_of "${2%/}0")\",\"count_only\":true"
-  }
-  counted=$(ask ${3:-$host} kv/range "{$range${4:+,\"serializable\":true}}") || return 1
+  keys_under "$2"
+  counted=$(ask ${3:-$host} kv/range "{$range,\"count_only\":true${4:+,\"serializable\":true}}") || return 1
   field count "$counted"
   [ "$value" = "$1" ]
 }
@@ -125,7 +129,8 @@ some_peer_is_gone() {
 
 # read_all PREFIX FILE: all keys under it, as the cluster is asked for them, not only the own member
 read_all() {
-  ask $host kv/range "{\"key\":\"$(base64_of "$1")\",\"range_end\":\"$(base64_of "${1%/}0")\"}" |
+  keys_under "$1"
+  ask $host kv/range "{$range}" |
     sed 's/.*"kvs"://' | tr '{' '\n' | grep '"key"' >$2
 }
 
