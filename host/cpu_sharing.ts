@@ -9,6 +9,7 @@
  * it holds while hardly anybody else uses the machine.
  */
 import { cpuTimeMs, setSchedulingPolicy } from "./libc.ts";
+import { MS_PER_TICK } from "./process_stat.ts";
 
 const LOOK_MS = 500;
 /** Shares of all CPUs that others use: from the first on we are not alone, below the second we are again. */
@@ -83,8 +84,6 @@ function useOf(pids: readonly number[]): CpuUse {
   }
   return { atMs: performance.now(), all: busyMs(Deno.readTextFileSync("/proc/stat")), ours };
 }
-
-const MS_PER_TICK = 10;
 
 /**
  * CPU time of all programs since boot by the first line of `/proc/stat`, proc(5): user, nice, system, and not idle

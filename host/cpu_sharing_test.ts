@@ -1,5 +1,6 @@
 /** The policy of real processes; what others use is simulated, for whoever runs the tests is not alone. */
 import assert from "node:assert/strict";
+import { sleep } from "../lib/sleep.ts";
 import { busyMs, CpuSharing, type CpuUse, foreignShare } from "./cpu_sharing.ts";
 import { setSchedulingPolicy } from "./libc.ts";
 import { statFields } from "./process_stat.ts";
@@ -64,7 +65,7 @@ Deno.test("CPU sharing: batch while alone, not while others are busy, and left a
     const leave = sharing.join(pid);
     await until(() => policyOf(pid) === SCHED_BATCH);
     othersShare = 0.2; // neither quiet nor busy: as it was
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await sleep(50);
     assert.equal(policyOf(pid), SCHED_BATCH);
     othersShare = 0.5;
     await until(() => policyOf(pid) === SCHED_OTHER);
@@ -72,7 +73,7 @@ Deno.test("CPU sharing: batch while alone, not while others are busy, and left a
     await until(() => policyOf(pid) === SCHED_BATCH);
     leave();
     othersShare = 0.5;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await sleep(50);
     assert.equal(policyOf(pid), SCHED_BATCH);
   });
 });
@@ -81,6 +82,6 @@ async function until(condition: () => boolean): Promise<void> {
   const end = performance.now() + 5_000;
   while (!condition()) {
     assert.ok(performance.now() < end, "in time");
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await sleep(5);
   }
 }

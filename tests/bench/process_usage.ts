@@ -1,5 +1,5 @@
 /** What a process has used, as the kernel counts it: /proc/PID/stat and /proc/PID/status, proc(5). */
-import { statFields } from "../../host/process_stat.ts";
+import { MS_PER_TICK, statFields } from "../../host/process_stat.ts";
 
 /** CPU time of a process so far, in ms, and the memory that it has in RAM. */
 export function usageOf(pid: number): { cpuMs: number; rssBytes: number } {
@@ -11,7 +11,6 @@ export function usageOf(pid: number): { cpuMs: number; rssBytes: number } {
   };
 }
 
-const MS_PER_TICK = 10;
 const PAGE_BYTES = 4096;
 
 /** The most memory that a process has had in RAM so far (`VmHWM`); 0 of one that has ended. */

@@ -3,8 +3,8 @@
  * ended tells nobody but its parent. What a QEMU uses after its last sample is missing. To look through /proc
  * takes some ms: oftener, it would be the load that QEMUs make room for.
  */
+import { cpuTimeMs } from "../../host/libc.ts";
 import { statFields } from "../../host/process_stat.ts";
-import { usageOf } from "./process_usage.ts";
 
 const SAMPLE_MS = 500;
 
@@ -13,11 +13,8 @@ export async function withQemuCpu<T>(work: () => Promise<T>): Promise<{ result: 
   const usedMs = new Map<number, number>();
   const sample = () => {
     for (const pid of qemusBelow(Deno.pid)) {
-      try {
-        usedMs.set(pid, usageOf(pid).cpuMs);
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
+      const used = cpuTimeMs(pid);
+      if (used !== undefined) usedMs.set(pid, used);
     }
   };
   const timer = setInterval(sample, SAMPLE_MS);
