@@ -1,16 +1,13 @@
 /**
  * What a run of clusterrr leaves on this host while it goes on, and how a dead run's is found:
- * `/run/clusterrr/<run>/` holds sockets, FIFOs, overlays and `owner.json`; bulky scratch (RAM images)
- * is in `/dev/shm/clusterrr-<run>/`. A run whose owner is gone, or is another process with the same
- * number, is left over: `clusterrr clean` removes it.
+ * `/run/clusterrr/<run>/` holds sockets, FIFOs, overlays and `owner.json`. A run whose owner is gone, or is
+ * another process with the same number, is left over: `clusterrr clean` removes it.
  */
 import { z } from "zod";
 import { messageOf } from "../lib/errors.ts";
 import { statFields } from "./process_stat.ts";
 
 const RUNS = "/run/clusterrr";
-/** Where the RAM images of runs are. */
-export const SCRATCH = "/dev/shm";
 
 const ownerSchema = z.object({
   pid: z.number().int(),
@@ -32,7 +29,7 @@ export function startTicks(pid: number): string | undefined {
   }
 }
 
-/** A run's directories; `remove` takes them away. */
+/** A run's directory; `remove` takes it away. */
 export class RunDirectory {
   readonly #children: Owner["children"] = [];
 
@@ -42,12 +39,7 @@ export class RunDirectory {
     return `${RUNS}/${this.run}`;
   }
 
-  /** Where RAM images go: memory, not disk. */
-  get scratch(): string {
-    return `${SCRATCH}/clusterrr-${this.run}`;
-  }
-
-  /** Makes the directories of a new run under a name that no other run has. */
+  /** Makes the directory of a new run under a name that no other run has. */
   static create(command: string): RunDirectory {
     Deno.mkdirSync(RUNS, { recursive: true, mode: 0o700 });
     while (true) {
@@ -63,7 +55,6 @@ export class RunDirectory {
       }
       const directory = new RunDirectory(run, command);
       directory.#writeOwner();
-      Deno.mkdirSync(directory.scratch, { mode: 0o700 });
       return directory;
     }
   }
@@ -94,7 +85,7 @@ export class RunDirectory {
   }
 
   remove(): void {
-    for (const path of [this.scratch, this.path]) removeIfThere(path);
+    removeIfThere(this.path);
   }
 }
 
@@ -110,15 +101,8 @@ function removeIfThere(path: string): boolean {
 
 /** Runs on this host, with whether their owner is still alive. */
 export function listRuns(): { run: string; alive: boolean }[] {
-  const runs = new Map<string, boolean>();
-  for (const [directory, prefix] of [[RUNS, ""], [SCRATCH, "clusterrr-"]] as const) {
-    for (const entry of entriesOf(directory)) {
-      if (!entry.startsWith(prefix)) continue;
-      const run = entry.slice(prefix.length);
-      if (/^[a-z0-9]{6}$/.test(run)) runs.set(run, isAlive(run));
-    }
-  }
-  return [...runs].map(([run, alive]) => ({ run, alive }));
+  return entriesOf(RUNS).filter((entry) => /^[a-z0-9]{6}$/.test(entry))
+    .map((run) => ({ run, alive: isAlive(run) }));
 }
 
 function entriesOf(directory: string): string[] {
@@ -154,7 +138,7 @@ function readOwner(run: string): Owner | undefined {
 }
 
 /**
- * Ends the children of a dead run and removes its directories.
+ * Ends the children of a dead run and removes its directory.
  * @returns what it did, a line each
  */
 export function removeDeadRun(run: string): string[] {
@@ -168,8 +152,7 @@ export function removeDeadRun(run: string): string[] {
       done.push(`process ${child.pid} could not be ended: ${messageOf(error)}`);
     }
   }
-  for (const path of [`${SCRATCH}/clusterrr-${run}`, `${RUNS}/${run}`]) {
-    if (removeIfThere(path)) done.push(`directory ${path}`);
-  }
+  const path = `${RUNS}/${run}`;
+  if (removeIfThere(path)) done.push(`directory ${path}`);
   return done;
 }

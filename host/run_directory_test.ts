@@ -94,13 +94,10 @@ Deno.test("a zombie counts as gone", async () => {
 
 Deno.test("a new run is ours, only ours, and goes without a trace", async () => {
   let path = "";
-  let scratch = "";
   await withRun((run) => {
-    ({ path, scratch } = run);
+    ({ path } = run);
     assert.match(run.run, /^[a-z0-9]{6}$/);
-    for (const directory of [path, scratch]) {
-      assert.equal(Deno.statSync(directory).mode! & 0o777, 0o700);
-    }
+    assert.equal(Deno.statSync(path).mode! & 0o777, 0o700);
     assert.deepEqual(readOwner(run), {
       pid: Deno.pid,
       startTicks: startTicks(Deno.pid),
@@ -115,22 +112,18 @@ Deno.test("a new run is ours, only ours, and goes without a trace", async () => 
     assert.equal(isAlive(run.run), true);
     assert.deepEqual(listRuns().find((r) => r.run === run.run), { run: run.run, alive: true });
     assert.ok(!exists(run.file("owner.json.tmp")));
-    Deno.writeTextFileSync(`${scratch}/ram`, "");
+    Deno.writeTextFileSync(run.file("overlay"), "");
     run.remove();
-    assert.ok(!exists(path) && !exists(scratch));
+    assert.ok(!exists(path));
   }); // removes it again: that is no error
 });
 
 Deno.test("a run is left over once its owner has gone", () =>
   withRun(async (run) => {
-    Deno.writeTextFileSync(`${run.scratch}/ram`, "");
     changeOwner(run, await deadProcess());
     assert.equal(isAlive(run.run), false);
-    assert.deepEqual(removeDeadRun(run.run), [
-      `directory ${run.scratch}`,
-      `directory ${run.path}`,
-    ]);
-    assert.ok(!exists(run.path) && !exists(run.scratch));
+    assert.deepEqual(removeDeadRun(run.run), [`directory ${run.path}`]);
+    assert.ok(!exists(run.path));
     assert.deepEqual(removeDeadRun(run.run), [], "nothing is left to do");
   }));
 
@@ -156,7 +149,6 @@ Deno.test("the children of a dead run are ended, but no process that got a child
       changeOwner(run, { ...await deadProcess(), children });
       assert.deepEqual(removeDeadRun(run.run), [
         `process ${child.pid}`,
-        `directory ${run.scratch}`,
         `directory ${run.path}`,
       ]);
       assert.equal((await child.status).signal, "SIGKILL");
@@ -186,11 +178,4 @@ Deno.test("an owner that cannot be read is none", () =>
       Deno.utimeSync(run.path, long, long);
       assert.equal(isAlive(run.run), false, text);
     }
-  }));
-
-Deno.test("scratch that outlived its run's directory is found", () =>
-  withRun((run) => {
-    Deno.removeSync(run.path, { recursive: true });
-    assert.deepEqual(listRuns().find((r) => r.run === run.run), { run: run.run, alive: false });
-    assert.deepEqual(removeDeadRun(run.run), [`directory ${run.scratch}`]);
   }));

@@ -20,7 +20,7 @@ import {
 } from "./qemu/command_line.ts";
 import { ramRanges } from "./qemu/memory_map.ts";
 import { QemuProcess } from "./qemu/process.ts";
-import { captureRam, hashRam } from "./qemu/ram_digest.ts";
+import type { RamCopier } from "./qemu/ram_digest.ts";
 import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
 import type { QmpClient } from "./qmp/client.ts";
 import { diskAtWork, interruptWaits, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
@@ -34,8 +34,8 @@ export interface VmRun {
   readonly qemu: CommandLineOptions["qemu"];
   /** Sockets, FIFOs, QEMU's messages. */
   readonly directory: string;
-  /** RAM images. */
-  readonly scratch: string;
+  /** Copies the RAM of all VMs of the run. */
+  readonly ramCopier: RamCopier;
   readonly console: string;
   readonly overlays: readonly string[];
   /** Starts from a snapshot: the run's own overlay of its state. */
@@ -155,13 +155,13 @@ abstract class QemuVm implements VmPort {
     const cpu = await registers(qmp);
     const ranges = ramRanges(this.run.hardware.machine, this.run.hardware.memoryMiB);
     const bytes = ranges.reduce((sum, range) => sum + range.size, 0);
-    const copy = await captureRam(qmp, ranges, this.run.scratch);
+    const copy = await this.run.ramCopier.copy(this.process, ranges);
     return {
       icount: Number(icount),
       registers: cpu,
       // A frame may have come in while it was halted: its RAM is then not that of before.
       idle: /\bHLT=1\b/.test(cpu) && !await interruptWaits(qmp),
-      ram: hashRam(copy).then((sha256) => ({ sha256, bytes })),
+      ram: copy.hash().then((sha256) => ({ sha256, bytes })),
     };
   }
 

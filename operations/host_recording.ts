@@ -12,11 +12,11 @@ import { sendFrames } from "../net/frame_socket.ts";
 import { createNetwork, type Network, type NetworkPlan } from "../net/topology.ts";
 import type { TunnelPlan } from "../net/tunnel.ts";
 import type { QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
+import { RamCopier } from "../hypervisor/qemu/ram_digest.ts";
 import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
 import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
-import { requireRoomForRam } from "../host/scratch_space.ts";
 import { ClusterrrError, HostError, InterruptedError } from "../lib/errors.ts";
 import { makeUplinkMac } from "../lib/cluster/mac_address.ts";
 import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
@@ -110,10 +110,6 @@ export class HostRecording implements RecordingAgentPort {
     say: (phase: string) => void,
     signal: AbortSignal,
   ): Promise<HostRecording> {
-    if (plan.digestEveryMs > 0) {
-      const here = plan.localSpec.vms.filter(({ number }) => plan.vms.includes(number));
-      requireRoomForRam(here, "record without checks: --digest-every 0");
-    }
     createRecordingDirectory(plan.directory);
     const recording = new HostRecording(plan);
     try {
@@ -147,7 +143,10 @@ export class HostRecording implements RecordingAgentPort {
     this.#cleanup.defer(() => this.#network.remove());
     this.#recorder = await armRecorder(this.#network, networkPlan);
     this.#cleanup.defer(() => this.#recorder.close());
-    const machines = await Promise.all(this.#vms.map((vm) => this.#makeVm(vm, run, signal)));
+    const ramCopier = new RamCopier(run.path);
+    const machines = await Promise.all(
+      this.#vms.map((vm) => this.#makeVm(vm, run, ramCopier, signal)),
+    );
     writeManifest(plan.directory, this.#manifest);
 
     say("starting the VMs");
@@ -181,6 +180,7 @@ export class HostRecording implements RecordingAgentPort {
   async #makeVm(
     vm: VmSpec,
     run: RunDirectory,
+    ramCopier: RamCopier,
     signal: AbortSignal,
   ): Promise<RecordedQemu> {
     const { directory, start: { snapshot } } = this.plan;
@@ -193,7 +193,7 @@ export class HostRecording implements RecordingAgentPort {
         hardware: hardwareOf(this.plan.localSpec, vm, clockStart(this.#manifest)),
         qemu: this.plan.qemu,
         directory: run.path,
-        scratch: run.scratch,
+        ramCopier,
         console: `${vmDir}/console.log`,
         ...await prepareFiles(vm, run, snapshot),
         enter: this.#network.enter,

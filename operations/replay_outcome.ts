@@ -9,7 +9,6 @@ import { digestConsole } from "../lib/diff/consoles.ts";
 import { TRACE_FORMAT, TRACE_VERSION } from "../lib/diff/trace.ts";
 import { TraceWriter } from "../lib/diff/trace_writer.ts";
 import type { Manifest } from "../lib/recording/manifest.ts";
-import { requireRoomForRam } from "../host/scratch_space.ts";
 import { consolesEqual } from "./consoles.ts";
 import type { OpenRecording } from "./open_recording.ts";
 import { ReplayWorld, type WorldOptions } from "./replay_world.ts";
@@ -35,12 +34,6 @@ export async function replayOnce(
   withChecks: boolean,
   tracePath?: string,
 ): Promise<ReplayOutcome> {
-  if (withChecks && [...recording.censuses.values()].some(({ checks }) => checks.length > 0)) {
-    requireRoomForRam(
-      recording.localSpec.vms,
-      "compare frames and consoles only: clusterrr replay",
-    );
-  }
   using trace = tracePath === undefined ? undefined : openTrace(tracePath, recording.manifest);
   const world = await ReplayWorld.open(recording, {
     ...options,

@@ -358,8 +358,14 @@ export class ReplaySession implements SessionPort {
     const path = `${await Deno.realPath(file.replace(/[^/]*$/, "") || ".")}/${
       file.split("/").at(-1)
     }`;
-    const [written] = await saveMemory(vm.qmp, path, [{ address, size: bytes }]);
-    await Deno.rename(written!, path);
+    const partial = `${path}.partial`;
+    try {
+      await saveMemory(vm.qmp, partial, { address, size: bytes });
+      await Deno.rename(partial, path);
+    } catch (error) {
+      await Deno.remove(partial).catch(() => {}); // it may not be there
+      throw error;
+    }
   }
 
   #vm(name: string): WorldVm {

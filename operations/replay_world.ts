@@ -7,6 +7,7 @@
  *                        │ positions, state, save
  * ```
  */
+import { RamCopier } from "../hypervisor/qemu/ram_digest.ts";
 import { stoppedTimerMender } from "../hypervisor/rr_log/stopped_timer.ts";
 import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
@@ -122,6 +123,7 @@ interface RunFiles {
 export class ReplayWorld {
   readonly #cleanup = new AsyncDisposableStack();
   readonly #run: RunDirectory;
+  readonly #ramCopier: RamCopier;
   readonly #vms: WorldVm[] = [];
   readonly #queue: FrameQueue;
   readonly #receives = new Map<VmNumber, number>();
@@ -135,6 +137,7 @@ export class ReplayWorld {
     const { censuses, directory } = recording;
     this.#run = RunDirectory.create(`replay ${directory}`);
     this.#cleanup.defer(() => this.#run.remove());
+    this.#ramCopier = new RamCopier(this.#run.path);
     const starts = [...options.start?.vms ?? []];
     const positions = new Map(starts.map(([vm, { position }]) => [vm, position]));
     this.#queue = options.links?.frames ?? new RetransmissionQueue(
@@ -221,7 +224,7 @@ export class ReplayWorld {
         hardware: hardwareOf(localSpec, machine, clockStart(manifest)),
         qemu,
         directory: this.#run.path,
-        scratch: this.#run.scratch,
+        ramCopier: this.#ramCopier,
         console,
         overlays: files.overlays,
         ...(files.state && { state: files.state }),

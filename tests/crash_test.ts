@@ -77,7 +77,6 @@ bed.test("record killed: QEMUs end with it, clean removes the rest, it replays",
   const removed: string[] = await bed.json(["clean"]);
   const expected = [
     `directory /run/clusterrr/${run}`,
-    `directory /dev/shm/clusterrr-${run}`,
     `bpf pins /sys/fs/bpf/clrr-${run}`,
     `netns clrr-${run}`,
     `link clrr${run}`,

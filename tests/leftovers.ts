@@ -24,7 +24,6 @@ async function traces(): Promise<Trace[]> {
   };
   add("netns", namesIn("/run/netns"), `^clrr-(${RUN})$`);
   add("run directory", namesIn("/run/clusterrr"), `^(${RUN})$`);
-  add("scratch directory", namesIn("/dev/shm"), `^clusterrr-(${RUN})$`);
   add("bpf pins", namesIn("/sys/fs/bpf"), `^clrr-(${RUN})$`);
   add("link", namesIn("/sys/class/net"), `^clrr(${RUN})(?:tn)?$`);
   add("nft table", await nftTables(), `^clusterrr_(${RUN})$`);

@@ -4,9 +4,18 @@ import type { MemoryRange } from "../qmp/commands.ts";
 
 const MIB = 1 << 20;
 const GIB_4 = 2 ** 32;
-/** The hole from 640 KiB to 768 KiB belongs to a VGA card; from there on it is shadow RAM and BIOS. */
+/** The hole from 640 KiB to 768 KiB belongs to a VGA card. */
 const HOLE_START = 0xa0000;
 const HOLE_END = 0xc0000;
+
+/** A range of RAM. */
+export interface RamRange extends MemoryRange {
+  /**
+   * Whether what the guest sees there is a BIOS or RAM, piece by piece, as the chipset is told (PAM). Otherwise it is one piece
+   * of QEMU's own memory.
+   */
+  readonly shadowed: boolean;
+}
 
 /**
  * The ranges of RAM of a `pc` or `q35` machine, rising; `machine` may have properties. RAM that does not fit below the PCI hole
@@ -16,14 +25,15 @@ const HOLE_END = 0xc0000;
  * split is part of the guest's machine and has not moved since 2013.
  * @throws {ClusterrrError} for another machine
  */
-export function ramRanges(machine: string, memoryMiB: number): MemoryRange[] {
+export function ramRanges(machine: string, memoryMiB: number): RamRange[] {
   const total = memoryMiB * MIB;
   const below = Math.min(total, lowMemoryMax(machine, total));
   const ranges = [
-    { address: 0, size: HOLE_START },
-    { address: HOLE_END, size: below - HOLE_END },
+    { address: 0, size: HOLE_START, shadowed: false },
+    { address: HOLE_END, size: MIB - HOLE_END, shadowed: true },
+    { address: MIB, size: below - MIB, shadowed: false },
   ];
-  if (total > below) ranges.push({ address: GIB_4, size: total - below });
+  if (total > below) ranges.push({ address: GIB_4, size: total - below, shadowed: false });
   return ranges;
 }
 

@@ -5,21 +5,30 @@ import { ramRanges } from "./memory_map.ts";
 
 const GIB = 2 ** 30;
 
-Deno.test("RAM below the PCI hole is one block but for the VGA hole", () => {
+Deno.test("RAM below the PCI hole is one block but for what is below 1 MiB", () => {
   assert.deepEqual(ramRanges("pc", 128), [
-    { address: 0, size: 0xa0000 },
-    { address: 0xc0000, size: (128 << 20) - 0xc0000 },
+    { address: 0, size: 0xa0000, shadowed: false },
+    { address: 0xc0000, size: 0x40000, shadowed: true },
+    { address: 1 << 20, size: 127 << 20, shadowed: false },
   ]);
 });
 
 Deno.test("what does not fit below the PCI hole continues at 4 GiB", () => {
-  const above = (machine: string, memoryMiB: number) => ramRanges(machine, memoryMiB).at(2);
+  const above = (machine: string, memoryMiB: number) => ramRanges(machine, memoryMiB).at(3);
   assert.equal(above("pc", 3583), undefined);
-  assert.deepEqual(above("pc", 3584), { address: 4 * GIB, size: GIB / 2 });
-  assert.deepEqual(above("pc-i440fx-7.2", 8192), { address: 4 * GIB, size: 5 * GIB });
+  assert.deepEqual(above("pc", 3584), { address: 4 * GIB, size: GIB / 2, shadowed: false });
+  assert.deepEqual(above("pc-i440fx-7.2", 8192), {
+    address: 4 * GIB,
+    size: 5 * GIB,
+    shadowed: false,
+  });
   assert.equal(above("q35", 2815), undefined);
-  assert.deepEqual(above("q35", 2816), { address: 4 * GIB, size: 768 * 2 ** 20 });
-  assert.deepEqual(above("pc-q35-7.2", 65_536), { address: 4 * GIB, size: 62 * GIB });
+  assert.deepEqual(above("q35", 2816), { address: 4 * GIB, size: 768 * 2 ** 20, shadowed: false });
+  assert.deepEqual(above("pc-q35-7.2", 65_536), {
+    address: 4 * GIB,
+    size: 62 * GIB,
+    shadowed: false,
+  });
 });
 
 Deno.test("an unknown machine is refused", () => {
@@ -51,8 +60,8 @@ Deno.test("the layout is the one that QEMU reports", async () => {
     ["q35,sata=off,smbus=off", 2816],
   ] as const;
   for (const [machine, memoryMiB] of cases) {
-    const expected = ramRanges(machine, memoryMiB).slice(1).map(({ address, size }) =>
-      `${hex(Math.max(address, 1 << 20))}-${hex(address + size - 1)}`
+    const expected = ramRanges(machine, memoryMiB).slice(2).map(({ address, size }) =>
+      `${hex(address)}-${hex(address + size - 1)}`
     );
     assert.deepEqual(await mappedRam(machine, memoryMiB), expected, `${machine} ${memoryMiB} MiB`);
   }

@@ -1,67 +1,79 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { ClusterrrError } from "../../lib/errors.ts";
+import { sleep } from "../../lib/sleep.ts";
 import { bareVm, withBareVm, withDirectory } from "./bare_vm.ts";
 import { QemuProcess } from "./process.ts";
-import { captureRam, discardRam, hashRam } from "./ram_digest.ts";
+import { RamCopier } from "./ram_digest.ts";
 import { ramRanges } from "./memory_map.ts";
-import { queryReplay, registers, replayBreak } from "../qmp/commands.ts";
+import { queryReplay, registers, replayBreak, saveMemory } from "../qmp/commands.ts";
 
 const RANGES = ramRanges("pc", 32);
-const namesIn = (directory: string) => [...Deno.readDirSync(directory)].map((entry) => entry.name);
 
-Deno.test("the digest is the SHA-256 of the ranges' bytes, and nothing is left", async () => {
+/** Lets a paused SeaBIOS fill its tables. */
+async function runOn(qemu: QemuProcess): Promise<void> {
+  await qemu.cont();
+  await sleep(300);
+  await qemu.stop();
+}
+
+Deno.test("the digest is the SHA-256 of what QEMU saves of the ranges, and nothing is left", async () => {
   await withBareVm([], async (qemu, directory) => {
+    await runOn(qemu);
+    const expected = createHash("sha256");
+    for (const range of RANGES) {
+      await saveMemory(qemu.qmp, `${directory}/saved`, range);
+      expected.update(await Deno.readFile(`${directory}/saved`));
+    }
     const scratch = `${directory}/scratch`;
     await Deno.mkdir(scratch);
-    const capture = await captureRam(qemu.qmp, RANGES, scratch);
-    const expected = createHash("sha256");
-    for (const [i, path] of capture.files.entries()) {
-      const bytes = await Deno.readFile(path);
-      assert.equal(bytes.length, RANGES[i]!.size);
-      expected.update(bytes);
-    }
-    assert.equal(await hashRam(capture), expected.digest("hex"));
-    assert.deepEqual(namesIn(scratch), []);
+    const copy = await new RamCopier(scratch).copy(qemu, RANGES);
+    assert.equal(await copy.hash(), expected.digest("hex"));
+    assert.deepEqual([...Deno.readDirSync(scratch)], []);
   });
 });
 
 Deno.test("the guest may run on while its copy is hashed", async () => {
   await withBareVm([], async (qemu, directory) => {
-    const before = await hashRam(await captureRam(qemu.qmp, RANGES, directory));
-    const copy = await captureRam(qemu.qmp, RANGES, directory);
-    await qemu.cont();
-    await new Promise((resume) => setTimeout(resume, 300)); // SeaBIOS fills its tables
-    assert.equal(await hashRam(copy), before);
-    await qemu.stop();
-    assert.notEqual(await hashRam(await captureRam(qemu.qmp, RANGES, directory)), before);
+    const copier = new RamCopier(directory);
+    const before = await (await copier.copy(qemu, RANGES)).hash();
+    const copy = await copier.copy(qemu, RANGES);
+    await runOn(qemu);
+    assert.equal(await copy.hash(), before);
+    assert.notEqual(await (await copier.copy(qemu, RANGES)).hash(), before);
   });
 });
 
-Deno.test("a copy can be discarded; a failed one leaves nothing", async () => {
+Deno.test("there is one copy at a time; the next waits for it", async () => {
   await withBareVm([], async (qemu, directory) => {
-    const scratch = `${directory}/scratch`;
-    await Deno.mkdir(scratch);
-    await discardRam(await captureRam(qemu.qmp, RANGES, scratch));
-    assert.deepEqual(namesIn(scratch), []);
-    await Deno.mkdir(`${scratch}/full`);
-    const mount = await new Deno.Command("mount", {
-      args: ["-t", "tmpfs", "-o", "size=8m", "tmpfs", `${scratch}/full`],
-    }).output();
-    assert(mount.success, "mount needs root");
-    try {
-      await assert.rejects(
-        captureRam(qemu.qmp, RANGES, `${scratch}/full`),
-        (error: unknown) => {
-          assert(error instanceof ClusterrrError);
-          assert.match(error.message, /full, which needs 32 MiB there/);
-          return true;
-        },
-      );
-      assert.deepEqual(namesIn(`${scratch}/full`), []);
-    } finally {
-      await new Deno.Command("umount", { args: [`${scratch}/full`] }).output();
-    }
+    const copier = new RamCopier(directory);
+    const first = await copier.copy(qemu, RANGES);
+    let copied = false;
+    const second = copier.copy(qemu, RANGES).then((copy) => {
+      copied = true;
+      return copy;
+    });
+    await sleep(300);
+    assert.equal(copied, false);
+    const digest = await first.hash();
+    assert.equal(await (await second).hash(), digest);
+  });
+});
+
+Deno.test("a copy that fails says so, and does not hold up the next", async () => {
+  await withBareVm([], async (qemu, directory) => {
+    const copier = new RamCopier(directory);
+    const gone = { pid: 2 ** 30, qmp: qemu.qmp };
+    await assert.rejects(copier.copy(gone, RANGES), (error: Error) => {
+      assert(error instanceof ClusterrrError);
+      assert.match(error.message, /^Cannot copy the 32 MiB RAM of QEMU's process 1073741824: /);
+      return true;
+    });
+    const beyond = [{ address: 2 ** 40, size: 4096, shadowed: false }];
+    await assert.rejects(copier.copy(qemu, beyond), /no RAM at guest address 0x10000000000/);
+    const small = [{ address: 0, size: 64 << 20, shadowed: false }];
+    await assert.rejects(copier.copy(qemu, small), ClusterrrError);
+    await (await copier.copy(qemu, RANGES)).hash();
   });
 });
 
@@ -72,13 +84,13 @@ Deno.test("a replay of SeaBIOS stops at the recorded instruction in the recorded
     const digest = async (qemu: QemuProcess) => ({
       replay: (await queryReplay(qemu.qmp)).icount,
       registers: await registers(qemu.qmp),
-      ram: await hashRam(await captureRam(qemu.qmp, RANGES, directory)),
+      ram: await (await new RamCopier(directory).copy(qemu, RANGES)).hash(),
     });
     const recording = await QemuProcess.start(await options("record"));
     let recorded;
     try {
       await recording.cont();
-      await new Promise((resume) => setTimeout(resume, 150));
+      await sleep(150);
       await recording.stop();
       recorded = await digest(recording);
     } finally {

@@ -101,23 +101,31 @@ export async function registers(qmp: QmpClient): Promise<string> {
 }
 
 /**
- * Writes each range of guest memory to a file of its own, `path.0`, `path.1` …, and returns their
- * names. QEMU writes them: `path` is absolute. The VM must be paused, or the files are no one moment.
+ * Writes a range of guest memory, as the guest sees it, to a file. QEMU writes it: `path` is absolute. The VM must be
+ * paused, or the file is no one moment.
  */
 export async function saveMemory(
   qmp: QmpClient,
   path: string,
-  ranges: readonly MemoryRange[],
-): Promise<string[]> {
-  const files: string[] = [];
-  for (const [i, { address, size }] of ranges.entries()) {
-    const filename = `${path}.${i}`;
-    // 128 MiB take about 0.1 s; a busy host gets a second for every 16 MiB.
-    const timeoutMs = 30_000 + Math.ceil(size / (16 << 20)) * 1_000;
-    await qmp.execute("pmemsave", { val: address, size, filename }, { timeoutMs });
-    files.push(filename);
+  { address, size }: MemoryRange,
+): Promise<void> {
+  // 128 MiB take about 0.1 s; a busy host gets a second for every 16 MiB.
+  const timeoutMs = 30_000 + Math.ceil(size / (16 << 20)) * 1_000;
+  await qmp.execute("pmemsave", { val: address, size, filename: path }, { timeoutMs });
+}
+
+/**
+ * Where the guest's RAM at `address` lies in the memory of QEMU's process.
+ * @throws {ProtocolError} where there is none
+ */
+export async function hostAddress(qmp: QmpClient, address: number): Promise<number> {
+  const hex = `0x${address.toString(16)}`;
+  const said = (await qmp.hmp(`gpa2hva ${hex}`)).trim();
+  const found = /^Host virtual address for \S+ \(pc\.ram\) is (0x[0-9a-f]+)$/.exec(said)?.[1];
+  if (found === undefined) {
+    throw new ProtocolError(`QMP: QEMU has no RAM at guest address ${hex}: ${said}`);
   }
-  return files;
+  return parseInt(found, 16);
 }
 
 /**
