@@ -115,17 +115,24 @@ async function trial(
 
 /** What one trial came to, in a line. */
 export function trialLine(sample: RecordingSample): string {
-  const { recorded, failure, unfinishedWork, replays, kept } = sample;
+  const { recorded, failure, unfinishedWork, replayTime, replays, kept } = sample;
   if (recorded === undefined) return `no recording: ${failure}`;
   const identical = replays.filter((replay) => replay.identical);
-  const times = replays.map(({ replayS }) => replayS === undefined ? "?" : replayS.toFixed(1));
+  const time = (replayS: number | undefined) => replayS === undefined ? "?" : replayS.toFixed(1);
+  const times = replays.map(({ replayS }) => time(replayS));
+  const alone = replayTime !== undefined && "replayS" in replayTime
+    ? replayTime.replayS
+    : undefined;
   const problems = [
     ...unfinishedWork,
+    ...replayTime !== undefined && "failure" in replayTime ? [replayTime.failure] : [],
     ...replays.flatMap(({ difference }) => difference === undefined ? [] : [difference]),
     ...kept === undefined ? [] : [`kept in ${kept}`],
   ];
   return [
-    `recorded ${recorded.recordS.toFixed(1)} s, replayed ${times.join(", ")} s, ` +
+    `recorded ${recorded.recordS.toFixed(1)} s, replayed ${time(alone)} s, verified ${
+      times.join(", ")
+    } s, ` +
     `${identical.length} of ${replays.length} identical`,
     ...problems,
   ].join("; ");

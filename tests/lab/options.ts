@@ -7,13 +7,13 @@ export const USAGE = `Usage: deno task lab [EXAMPLE…] [OPTION…]
 
 EXAMPLE             folders of examples/; default: all with a cluster.yaml
 --recordings N      recordings of each example under each load. Default 3
---replays N         replays of each recording. Default 3
+--replays N         replays of each recording that compare everything, beside one that is timed. Default 3
 --load LIST         idle, full (a busy loop on every core), or both. Default idle,full
 --stock-rounds N    rounds under stock QEMU: plain, recording, replay. Default 1
 --replay-bound S    seconds after which stock QEMU's replay is given up. Default 180
 --out DIR           where results, report, plots and recordings that failed go; must have no results
                     yet. Default dist/lab; with --short dist/lab-short, which is replaced
---short             what CI runs: one recording and one replay, no stock QEMU, the first example
+--short             what CI runs: one recording and one such replay, no stock QEMU, the first example
                     once more under full load
 --report FILE       no run: makes the report of results again; of several, merged, if given again
 `;

@@ -2,7 +2,7 @@
 import { formatBytes } from "../../lib/cli/quantities.ts";
 import type { Spread } from "../bench/statistics.ts";
 import { isGood } from "./trial.ts";
-import { type ExampleSummary, type LoadSummary, REPLAY_RATIO_AIM } from "./summary.ts";
+import { type ExampleSummary, REPLAY_RATIO_AIM, timedReplayOf } from "./summary.ts";
 import {
   circle,
   type ColorClass,
@@ -193,7 +193,7 @@ function plotRatios(summaries: readonly ExampleSummary[]): string | undefined {
     const y = TOP + GROUP_GAP + i * STRIP + STRIP / 2;
     const color = summary.load === "idle" ? "record" : "stockRecord";
     body.push(groupName(label, y + 4));
-    for (const ratio of ratiosOf(summary)) {
+    for (const { ratio } of summary.samples.flatMap(timedReplayOf)) {
       body.push(circle(scale(ratio), y, 4, color, { hint: ratio.toFixed(2), opacity: 0.6 }));
     }
     const x = scale(summary.ratio!.median);
@@ -202,17 +202,6 @@ function plotRatios(summaries: readonly ExampleSummary[]): string | undefined {
   }
   const title = "Time of a replay of the whole cluster / time of its recording";
   return svgDocument(WIDTH, height, title, body);
-}
-
-/** Of each identical replay to its recording. */
-function ratiosOf({ samples }: LoadSummary): number[] {
-  return samples.flatMap(({ recorded, replays }) =>
-    replays.flatMap(({ identical, replayS }) =>
-      identical && replayS !== undefined && recorded !== undefined
-        ? [replayS / recorded.recordS]
-        : []
-    )
-  );
 }
 
 const CELL = 11;

@@ -15,7 +15,7 @@ export function replay(replayS: number, difference?: string): ReplaySample {
   };
 }
 
-/** A recording of three VMs that took `recordS`. */
+/** A recording of three VMs that took `recordS`; its timed replay takes half of that. */
 export function recording(
   example: string,
   recordS: number,
@@ -35,6 +35,7 @@ export function recording(
       recorder: { lostEvents: 0, droppedFrames: 0 },
       checks: 3,
     },
+    replayTime: { replayS: recordS / 2, use: { cpuS: recordS / 10, rssBytesMax: 140e6 } },
     replays: [...replays],
     ...more,
   };
@@ -59,7 +60,7 @@ export function results(
   startedAt = "2026-01-31T12:00:00.000Z",
 ): Results {
   return {
-    format: "clusterrr laboratory 1",
+    format: "clusterrr laboratory 2",
     pieces: [{
       startedAt,
       cpu: "A processor",

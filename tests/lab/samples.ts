@@ -36,7 +36,7 @@ export type Load = Piece["options"]["loads"][number];
 
 const useSchema = z.strictObject({ cpuS: count, rssBytesMax: count });
 
-/** One replay, compared with its recording. */
+/** One verification: a replay that is stopped at each check and compared with its recording in everything. */
 export const replaySchema = z.strictObject({
   identical: z.boolean(),
   /** What differed, or why there was no replay. */
@@ -52,6 +52,13 @@ export const replaySchema = z.strictObject({
   use: useSchema.optional(),
 });
 export type ReplaySample = z.infer<typeof replaySchema>;
+
+/** A replay that compares frames only, as `clusterrr replay` does; or what went wrong. */
+const replayTimeSchema = z.union([
+  z.strictObject({ replayS: count, use: useSchema }),
+  z.strictObject({ failure: z.string() }),
+]);
+export type ReplayTime = z.infer<typeof replayTimeSchema>;
 
 /** What was measured of one recording; sums over its VMs. */
 const recordedSchema = z.strictObject({
@@ -81,6 +88,8 @@ export const recordingSchema = z.strictObject({
   unfinishedWork: z.array(z.string()),
   /** The example may fail: its unfinished work is no failure of the laboratory. */
   mayFail: z.boolean(),
+  /** What a replay takes that stops nowhere. */
+  replayTime: replayTimeSchema.optional(),
   replays: z.array(replaySchema),
   /** Where the recording is, where something was wrong with it. */
   kept: z.string().optional(),
@@ -110,7 +119,7 @@ export const stockSchema = z.strictObject({
 });
 export type StockSample = z.infer<typeof stockSchema>;
 
-const FORMAT = "clusterrr laboratory 1";
+const FORMAT = "clusterrr laboratory 2";
 
 export const resultsSchema = z.strictObject({
   format: z.literal(FORMAT),

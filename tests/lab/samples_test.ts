@@ -41,7 +41,7 @@ Deno.test("anything else is refused, with what is wrong", () =>
     };
     refuses("{", /holds no results/);
     refuses("{}", /format/);
-    refuses(JSON.stringify({ ...FIRST, format: "clusterrr laboratory 2" }), /format/);
+    refuses(JSON.stringify({ ...FIRST, format: "clusterrr laboratory 3" }), /format/);
     refuses(JSON.stringify({ ...FIRST, more: 1 }), /more/);
     refuses(
       JSON.stringify({ ...FIRST, stock: [{ ...FIRST.stock[0], piece: 1 }] }),

@@ -21,8 +21,11 @@ export interface LoadSummary {
   readonly recorded: Rate;
   readonly identical: Rate;
   readonly recordS?: Spread;
+  /** Of a replay that compares frames only. */
   readonly replayS?: Spread;
-  /** Of each replay to its own recording. */
+  /** Of one that is stopped at each check and compared in everything. */
+  readonly verifyS?: Spread;
+  /** Of `replayS` to the recording. */
   readonly ratio?: Spread;
   readonly use?: {
     readonly recordCpuS: Spread;
@@ -101,12 +104,13 @@ export function failureOf(summary: ExampleSummary): string | undefined {
 }
 
 function problemsOf(sample: RecordingSample): string[] {
-  const { load, failure, unfinishedWork, mayFail, replays, kept } = sample;
+  const { load, failure, unfinishedWork, mayFail, replayTime, replays, kept } = sample;
   const problems = [
     ...failure === undefined ? [] : [`no recording: ${failure}`],
     ...mayFail ? [] : unfinishedWork,
+    ...replayTime !== undefined && "failure" in replayTime ? [`replay: ${replayTime.failure}`] : [],
     ...replays.flatMap(({ difference }) =>
-      difference === undefined ? [] : [`replay: ${difference}`]
+      difference === undefined ? [] : [`verification: ${difference}`]
     ),
   ];
   if (problems.length === 0) return [];
@@ -116,14 +120,12 @@ function problemsOf(sample: RecordingSample): string[] {
 
 function summarizeLoad(load: Load, samples: readonly RecordingSample[]): LoadSummary {
   const recorded = samples.flatMap((sample) => sample.recorded ?? []);
-  const replays = samples.flatMap((sample) =>
-    sample.replays.map((replay) => ({ ...replay, recordS: sample.recorded?.recordS }))
-  );
+  const replays = samples.flatMap((sample) => sample.replays);
+  const timed = samples.flatMap(timedReplayOf);
   // The time of a replay that differed says nothing.
-  const timed = replays.flatMap(({ identical, replayS, recordS, use }) =>
-    identical && replayS !== undefined && recordS !== undefined ? [{ replayS, recordS, use }] : []
+  const verifyS = replays.flatMap(({ identical, replayS }) =>
+    identical && replayS !== undefined ? [replayS] : []
   );
-  const replayUses = timed.flatMap(({ use }) => use ?? []);
   return {
     load,
     recorded: { good: recorded.length, of: samples.length },
@@ -134,14 +136,15 @@ function summarizeLoad(load: Load, samples: readonly RecordingSample[]): LoadSum
     identical: { good: replays.filter(({ identical }) => identical).length, of: replays.length },
     ...spread("recordS", recorded.map(({ recordS }) => recordS)),
     ...spread("replayS", timed.map(({ replayS }) => replayS)),
-    ...spread("ratio", timed.map(({ replayS, recordS }) => replayS / recordS)),
+    ...spread("verifyS", verifyS),
+    ...spread("ratio", timed.map(({ ratio }) => ratio)),
     ...recorded.length === 0 ? {} : {
       use: {
         recordCpuS: spreadOf(recorded.map(({ use }) => use.cpuS)),
         recordRssBytes: Math.max(...recorded.map(({ use }) => use.rssBytesMax)),
-        ...replayUses.length === 0 ? {} : {
-          replayCpuS: spreadOf(replayUses.map(({ cpuS }) => cpuS)),
-          replayRssBytes: Math.max(...replayUses.map(({ rssBytesMax }) => rssBytesMax)),
+        ...timed.length === 0 ? {} : {
+          replayCpuS: spreadOf(timed.map(({ use }) => use.cpuS)),
+          replayRssBytes: Math.max(...timed.map(({ use }) => use.rssBytesMax)),
         },
       },
       frames: meanFrames(recorded),
@@ -150,6 +153,12 @@ function summarizeLoad(load: Load, samples: readonly RecordingSample[]): LoadSum
     droppedFrames: sum(recorded.map(({ recorder }) => recorder?.droppedFrames ?? 0)),
     samples,
   };
+}
+
+/** The timed replay of a recording, if it ended well. */
+export function timedReplayOf({ recorded, replayTime }: RecordingSample) {
+  if (recorded === undefined || replayTime === undefined || "failure" in replayTime) return [];
+  return [{ ...replayTime, ratio: replayTime.replayS / recorded.recordS }];
 }
 
 function meanFrames(recorded: readonly Recorded[]): Recorded["frames"] {

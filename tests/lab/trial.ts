@@ -4,13 +4,13 @@
  */
 import type { RecordReport, VerifyReport, VmVerification } from "../../lib/cli/ports.ts";
 import { passed } from "../../lib/cli/verification.ts";
-import { messageOf } from "../../lib/errors.ts";
+import { type Divergence, messageOf } from "../../lib/errors.ts";
 import type { Commands, Timed } from "../bench/commands.ts";
 import { withBusyCores } from "../bench/busy_cores.ts";
 import { guestStatusOf, reasonOf } from "../bench/guest_status.ts";
 import type { Example } from "./examples.ts";
 import { withHostScript } from "./host_script.ts";
-import type { Load, Recorded, RecordingSample, ReplaySample } from "./samples.ts";
+import type { Load, Recorded, RecordingSample, ReplaySample, ReplayTime } from "./samples.ts";
 
 /** Where a trial leaves its recording while it goes on, and what it uses. */
 export interface TrialSetup {
@@ -42,11 +42,12 @@ export async function runTrial(example: Example, setup: TrialSetup): Promise<Rec
         return { ...base, failure: messageOf(error), unfinishedWork: [], replays: [] };
       }
       const unfinishedWork = unfinishedWorkOf(recording, timed.report);
+      const replayTime = await timeReplay(commands, recording, signal);
       const replays: ReplaySample[] = [];
       while (replays.length < setup.replays) {
         replays.push(await replayOnce(commands, recording, signal));
       }
-      return { ...base, recorded: recordedOf(timed), unfinishedWork, replays };
+      return { ...base, recorded: recordedOf(timed), unfinishedWork, replayTime, replays };
     });
     if (isGood(sample)) {
       removeRecording(recording);
@@ -62,6 +63,7 @@ export async function runTrial(example: Example, setup: TrialSetup): Promise<Rec
 /** Whether a trial shows what it should: the work done, every replay identical. */
 export function isGood(sample: RecordingSample): boolean {
   return sample.failure === undefined && (sample.mayFail || sample.unfinishedWork.length === 0) &&
+    (sample.replayTime === undefined || "replayS" in sample.replayTime) &&
     sample.replays.every(({ identical }) => identical);
 }
 
@@ -125,6 +127,28 @@ function recordedOf({ report, wholeS, use }: Timed<RecordReport>): Recorded {
   };
 }
 
+async function timeReplay(
+  commands: Commands,
+  recording: string,
+  signal: AbortSignal,
+): Promise<ReplayTime> {
+  try {
+    const { report, use } = await commands.replay(recording);
+    const { ok, replayS, incomplete, divergence } = report;
+    if (ok && incomplete === undefined) return { replayS, use };
+    return {
+      failure: divergence === undefined ? incomplete ?? "not equal" : differenceOf(divergence),
+    };
+  } catch (error) {
+    signal.throwIfAborted();
+    return { failure: messageOf(error) };
+  }
+}
+
+function differenceOf({ vm, instructionCount, what, likelyCause }: Divergence): string {
+  return `VM ${vm}, instruction ${instructionCount}: ${what}; ${likelyCause}`;
+}
+
 async function replayOnce(
   commands: Commands,
   recording: string,
@@ -167,8 +191,7 @@ export function replayOf({ report, wholeS, use }: Timed<VerifyReport>): ReplaySa
       (differing.length > 0
         ? `the console of ${differing.join(", ")}`
         : `${frames.matched} of ${frames.recorded} frames, ${checks.equal} of ${checks.recorded} checks`)
-    : `VM ${divergence.vm}, instruction ${divergence.instructionCount}: ${divergence.what}; ` +
-      divergence.likelyCause;
+    : differenceOf(divergence);
   return {
     identical,
     ...identical ? {} : { difference },

@@ -75,9 +75,10 @@ async function trialWith(
     const verify = summarizeRuns([{ ok, replayS: 2, recordS: 4, vms: [vm] }]);
     Deno.writeTextFileSync(`${folder}/record.json`, JSON.stringify(RECORD_REPORT));
     Deno.writeTextFileSync(`${folder}/verify.json`, JSON.stringify(verify));
+    Deno.writeTextFileSync(`${folder}/replay.json`, JSON.stringify({ ok, replayS: 1, vms: [] }));
     Deno.writeTextFileSync(
       `${folder}/clusterrr.sh`,
-      `if [ $1 = verify ]; then cat ${folder}/verify.json; exit ${ok ? 0 : 1}; fi
+      `case $1 in verify | replay) cat ${folder}/$1.json; exit ${ok ? 0 : 1} ;; esac
       mkdir -p $4/vms/left; echo "GUEST role=left status=${status}" >$4/vms/left/console.log
       [ ${recordStatus} = 0 ] || { echo "no tap" >&2; exit ${recordStatus}; }
       cat ${folder}/record.json`,
@@ -103,6 +104,7 @@ Deno.test("a good trial leaves its figures and no recording", () =>
     assert.equal(isGood(sample), true);
     assert.equal(sample.replays.length, 2);
     assert.equal(sample.kept, undefined);
+    assert.equal("replayS" in sample.replayTime! && sample.replayTime.replayS, 1);
     assert.deepEqual(sample.recorded!.frames, {
       ...{ sent: 9, internal: 7, external: 2, storedWhole: 1 },
     });
@@ -117,6 +119,7 @@ Deno.test("a replay that differs keeps the recording, and the others are made al
       "3 of 9 frames, 1 of 1 checks",
       "3 of 9 frames, 1 of 1 checks",
     ]);
+    assert.deepEqual(sample.replayTime, { failure: "not equal" });
     assert.equal(sample.kept, recording);
     assert.equal(Deno.statSync(`${recording}/vms/left`).isDirectory, true);
   }));
