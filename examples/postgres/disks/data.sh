@@ -20,13 +20,11 @@ as_postgres initdb -D /data/db --no-sync --data-checksums --no-locale -E UTF8 --
 as_postgres pg_ctl -D /data/db -w -l /run/log -o "-c fsync=off -c listen_addresses= -k /run" start || { cat /run/log; exit 1; }
 as_postgres psql -h /run -q -v ON_ERROR_STOP=1 postgres <<'SQL' || exit 1
 CREATE ROLE bench LOGIN SUPERUSER;
-CREATE DATABASE bench OWNER bench;
-\c bench
 CREATE EXTENSION amcheck;
 CREATE TABLE ledger (run text, client int, n int, PRIMARY KEY (run, client, n));
 SQL
-as_postgres pgbench -h /run -U bench -i -s 1 -q bench || exit 1
-as_postgres psql -h /run -U bench -q -c 'SELECT pg_switch_wal()' -c 'CHECKPOINT' bench || exit 1
+as_postgres pgbench -h /run -U bench -i -s 1 -q postgres || exit 1
+as_postgres psql -h /run -U bench -q -c 'SELECT pg_switch_wal()' -c 'CHECKPOINT' postgres || exit 1
 as_postgres pg_ctl -D /data/db -w -m fast stop || exit 1
 cat >>/data/db/pg_hba.conf <<'HBA'
 host all         all 10.79.0.0/24 trust

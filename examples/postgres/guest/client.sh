@@ -2,9 +2,9 @@
 # against it, and the check that nothing that was acknowledged is lost.
 . /guest/common.sh
 CLIENTS=2
-RATE=4         # transactions a second, of all clients; pgbench starts each when its time has come
-BEFORE_KILL=30 # transactions
-AFTER_EACH=10  # transactions of each client after the promotion
+RATE=2         # transactions a second, of all clients; pgbench starts each when its time has come
+BEFORE_KILL=20 # transactions
+AFTER_EACH=8  # transactions of each client after the promotion
 mkdir -p /run/bench
 cd /run/bench
 

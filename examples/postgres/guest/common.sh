@@ -7,7 +7,7 @@ PATIENCE=300 # tries
 PAUSE_S=1
 orders=/run/orders
 export PATH=/usr/lib/postgresql/15/bin:$PATH
-export TZ=GMT PGUSER=bench PGDATABASE=bench PGCONNECT_TIMEOUT=20
+export TZ=GMT PGUSER=bench PGDATABASE=postgres PGCONNECT_TIMEOUT=20
 
 fail() {
   echo "FAIL postgres $role: $*"
