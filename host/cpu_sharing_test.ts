@@ -1,6 +1,7 @@
 /** The policy of real processes; what others use is simulated, for whoever runs the tests is not alone. */
 import assert from "node:assert/strict";
 import { sleep } from "../lib/sleep.ts";
+import { until } from "../lib/until_fixture.ts";
 import { busyMs, CpuSharing, type CpuUse, foreignShare } from "./cpu_sharing.ts";
 import { setSchedulingPolicy } from "./libc.ts";
 import { statFields } from "./process_stat.ts";
@@ -77,11 +78,3 @@ Deno.test("CPU sharing: batch while alone, not while others are busy, and left a
     assert.equal(policyOf(pid), SCHED_BATCH);
   });
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  const end = performance.now() + 5_000;
-  while (!condition()) {
-    assert.ok(performance.now() < end, "in time");
-    await sleep(5);
-  }
-}

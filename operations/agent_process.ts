@@ -1,4 +1,5 @@
 /** `clusterrr agent`: the process around an agent. */
+import { existsSync } from "node:fs";
 import { serveTelemetry } from "../host/telemetry_server.ts";
 import { parseAddress } from "../host/tls/connector.ts";
 import { joinCoordinator } from "../host/tls/join.ts";
@@ -32,7 +33,7 @@ export async function runAgent(
   cleanup.defer(startLogs(logLevelFrom(options.logLevel), processTerminal()));
   const state = new AgentState(options.state);
   const log = logOf("agent");
-  if (options.token !== undefined && !await hasIdentity(state)) await join(options, state, signal);
+  if (options.token !== undefined && !hasIdentity(state)) await join(options, state, signal);
   const agent = await Agent.start({
     coordinator: options.coordinator,
     state: options.state,
@@ -77,12 +78,6 @@ async function join(
   logOf("agent").info("joined as host {host}", { host: name });
 }
 
-async function hasIdentity(state: AgentState): Promise<boolean> {
-  try {
-    await Deno.stat(`${state.identity}/certificate.pem`);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
+function hasIdentity(state: AgentState): boolean {
+  return existsSync(`${state.identity}/certificate.pem`);
 }

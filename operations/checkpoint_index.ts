@@ -9,6 +9,7 @@
  * ```
  * A directory is made under another name and renamed once it is whole.
  */
+import { rm } from "node:fs/promises";
 import { z } from "zod";
 import { ClusterrrError, messageOf } from "../lib/errors.ts";
 import type { MachineState } from "../lib/roles/ports.ts";
@@ -151,9 +152,7 @@ export class CheckpointIndex {
   /** Removes the snapshot of `epoch`, if there is one. */
   async remove(epoch: number): Promise<void> {
     const path = `${this.#directory}/${String(epoch).padStart(6, "0")}`;
-    await Deno.remove(path, { recursive: true }).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    });
+    await rm(path, { recursive: true, force: true });
     this.#checkpoints = this.#checkpoints.filter((each) => each.epoch !== epoch);
   }
 

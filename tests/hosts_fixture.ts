@@ -12,6 +12,7 @@
  * folder are the same ones, with their recordings.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { run as runCommand } from "../host/command.ts";
 import { type Host, type Underlay, withHosts } from "../net/host_fixture.ts";
 import type { ClusterClient } from "../lib/cli/cluster_ports.ts";
@@ -90,7 +91,7 @@ export class ClusterHosts {
 
   /** Starts everything; the first time, makes the CA and lets the hosts join. */
   async begin(): Promise<void> {
-    const first = !await exists(`${this.folder}/ca`);
+    const first = !existsSync(`${this.folder}/ca`);
     if (first) {
       await Deno.mkdir(this.folder, { recursive: true });
       await this.must(["ca", "init", "--state", `${this.folder}/ca`]);
@@ -386,16 +387,6 @@ async function inNetns(netns: string, command: string[], stdin?: string): Promis
 async function devicesOf(netns: string): Promise<string[]> {
   const listed = JSON.parse(await runCommand(["ip", "-n", netns, "-json", "link", "show"]));
   return listed.map(({ ifname }: { ifname: string }) => ifname).sort();
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 async function within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {

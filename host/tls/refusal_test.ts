@@ -4,6 +4,7 @@ import { connect, type Socket } from "node:net";
 import { ClusterrrError } from "../../lib/errors.ts";
 import { CertificateAuthority } from "../../lib/identity/authority.ts";
 import type { Identity } from "../../lib/identity/files.ts";
+import { until } from "../../lib/until_fixture.ts";
 import { makeInstallation, type TestServer, withServer } from "./channel_fixture.ts";
 import { connectTls, openTls, withDeadline } from "./connector.ts";
 import { listenTls } from "./listener.ts";
@@ -35,10 +36,6 @@ async function bytesFor(
     assert.match((error as Error).message, /Cannot connect/);
   }
   return received;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 for (const joining of [false, true]) {

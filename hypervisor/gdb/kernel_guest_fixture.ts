@@ -41,12 +41,3 @@ export async function lineOf(file: string, text: string): Promise<number> {
   const source = await Deno.readTextFile(new URL(`testdata/${file}`, import.meta.url));
   return source.split("\n").findIndex((line) => line.includes(text)) + 1;
 }
-
-/** Waits for something to come about. */
-export async function until(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 30_000;
-  while (!await condition()) {
-    assert.ok(performance.now() < deadline, "it did not come to that");
-    await new Promise((resume) => setTimeout(resume, 20));
-  }
-}

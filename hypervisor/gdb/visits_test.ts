@@ -1,7 +1,8 @@
 /** gdb comes, interrupts, leaves; others move the VM or end it; what a replay refuses. */
 import assert from "node:assert/strict";
 import { queryStatus } from "../qmp/commands.ts";
-import { recordedKernel, recordKernel, removeKernels, until } from "./kernel_guest_fixture.ts";
+import { until } from "../../lib/until_fixture.ts";
+import { recordedKernel, recordKernel, removeKernels } from "./kernel_guest_fixture.ts";
 import { Gdb, gdb, type ReplayedGuest, valuesOf, withDebugger } from "./recorded_guest_fixture.ts";
 
 Deno.test.afterAll(removeKernels);

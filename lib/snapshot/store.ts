@@ -8,6 +8,7 @@
  * their run is gone.
  */
 import { dirname, join, resolve } from "node:path";
+import { rmSync } from "node:fs";
 import { directoryBytes } from "../catalog/directories.ts";
 import { defaultCatalogPath, isServer } from "../catalog/store.ts";
 import { ClusterrrError, messageOf } from "../errors.ts";
@@ -133,12 +134,7 @@ export class SnapshotStore {
   /** Removes what `run` has not finished. */
   abandon(run: string): void {
     for (const kind of ["partial", "removed"]) {
-      const path = join(this.directory, `.${kind}-${run}`);
-      try {
-        Deno.removeSync(path, { recursive: true });
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      }
+      rmSync(join(this.directory, `.${kind}-${run}`), { recursive: true, force: true });
     }
   }
 

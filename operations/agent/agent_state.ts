@@ -9,6 +9,7 @@
  *   images/SHA256        kernels, initrds and disks that were sent to it
  * ```
  */
+import { rm } from "node:fs/promises";
 import { ImageStore } from "../../host/image_store.ts";
 
 /** The directories below one state directory. */
@@ -35,11 +36,11 @@ export class AgentState {
   }
 
   async removeRecording(id: string): Promise<void> {
-    await removeIfThere(this.recording(id));
+    await rm(this.recording(id), { recursive: true, force: true });
   }
 
   async removeReplay(run: string): Promise<void> {
-    await removeIfThere(this.replay(run));
+    await rm(this.replay(run), { recursive: true, force: true });
   }
 
   /** The directories of all recordings that have a manifest. */
@@ -52,13 +53,5 @@ export class AgentState {
   /** The replays that were going on when an agent here ended. */
   replays(): string[] {
     return [...Deno.readDirSync(`${this.directory}/replays`)].map(({ name }) => name);
-  }
-}
-
-async function removeIfThere(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }

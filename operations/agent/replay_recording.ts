@@ -8,6 +8,7 @@
  *   vms/NAME        a link to this host's own part, or copied from the host that has it
  * ```
  */
+import { existsSync } from "node:fs";
 import { ClusterrrError } from "../../lib/errors.ts";
 import type { ReplayPlan } from "../../lib/protocol/control.ts";
 import { type ManifestVm, readManifest, writeManifest } from "../../lib/recording/manifest.ts";
@@ -34,11 +35,11 @@ export async function assembleRecording(
   signal: AbortSignal,
 ): Promise<string> {
   const whole = `${state.replay(plan.run)}/recording`;
-  if (await isThere(`${whole}/manifest.json`)) return whole;
+  if (existsSync(`${whole}/manifest.json`)) return whole;
   // What an agent before this one left half-made cannot be told from what is right: it is made anew.
   const directory = `${whole}.partial`;
   for (const left of [whole, directory]) {
-    if (await isThere(left)) await Deno.remove(left, { recursive: true });
+    if (existsSync(left)) await Deno.remove(left, { recursive: true });
   }
   await Deno.mkdir(`${directory}/vms`, { recursive: true });
   const own = new Set(plan.placement.find((each) => each.host === host)?.vms ?? []);
@@ -108,15 +109,5 @@ async function fetchImages(rpc: FileRpc, vm: ManifestVm, state: AgentState): Pro
   for (const image of vm.images) {
     if (await isOnHost(image, state.images)) continue;
     await state.images.add(readImage(rpc, image.sha256, image.bytes), image.sha256);
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
   }
 }

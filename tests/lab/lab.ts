@@ -8,6 +8,7 @@
  * ```
  * Exit status 1 where a recording failed or a replay was not identical: its recording is kept.
  */
+import { existsSync } from "node:fs";
 import { build } from "../../build/build.ts";
 import { run } from "../../host/command.ts";
 import { plural } from "../../lib/cli/table.ts";
@@ -82,12 +83,7 @@ function judge(results: Results): boolean {
 }
 
 function refuseOldResults(out: string): void {
-  try {
-    Deno.statSync(`${out}/results.json`);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw error;
-  }
+  if (!existsSync(`${out}/results.json`)) return;
   throw new UsageError(`${out} has results already: name another --out, or remove it.`);
 }
 

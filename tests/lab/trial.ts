@@ -2,6 +2,7 @@
  * One trial: an example is recorded, and the recording replayed several times, all under one load. What goes wrong
  * is a result; only an interruption ends the laboratory.
  */
+import { existsSync, rmSync } from "node:fs";
 import type { RecordReport, VerifyReport, VmVerification } from "../../lib/cli/ports.ts";
 import { passed } from "../../lib/cli/verification.ts";
 import { type Divergence, messageOf } from "../../lib/errors.ts";
@@ -53,7 +54,7 @@ export async function runTrial(example: Example, setup: TrialSetup): Promise<Rec
       removeRecording(recording);
       return sample;
     }
-    return exists(recording) ? { ...sample, kept: recording } : sample;
+    return existsSync(recording) ? { ...sample, kept: recording } : sample;
   } catch (error) {
     removeRecording(recording);
     throw error;
@@ -67,22 +68,9 @@ export function isGood(sample: RecordingSample): boolean {
     sample.replays.every(({ identical }) => identical);
 }
 
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isDirectory;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
 function removeRecording(recording: string): void {
   for (const path of [recording, `${recording}.host.log`]) {
-    try {
-      Deno.removeSync(path, { recursive: true });
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+    rmSync(path, { recursive: true, force: true });
   }
 }
 
