@@ -27,6 +27,7 @@ Deno.test("CPU sharing: busy time is user, nice and system", () => {
 /** Field 41 of /proc/PID/stat, proc(5). */
 const policyOf = (pid: number) => Number(statFields(pid)[38]);
 
+const IN_TIME_MS = 5_000;
 const SCHED_OTHER = 0;
 const SCHED_BATCH = 3;
 
@@ -64,14 +65,14 @@ Deno.test("CPU sharing: batch while alone, not while others are busy, and left a
   }, 5);
   await withSleeper(async (pid) => {
     const leave = sharing.join(pid);
-    await until(() => policyOf(pid) === SCHED_BATCH);
+    await until(() => policyOf(pid) === SCHED_BATCH, IN_TIME_MS);
     othersShare = 0.2; // neither quiet nor busy: as it was
     await sleep(50);
     assert.equal(policyOf(pid), SCHED_BATCH);
     othersShare = 0.5;
-    await until(() => policyOf(pid) === SCHED_OTHER);
+    await until(() => policyOf(pid) === SCHED_OTHER, IN_TIME_MS);
     othersShare = 0;
-    await until(() => policyOf(pid) === SCHED_BATCH);
+    await until(() => policyOf(pid) === SCHED_BATCH, IN_TIME_MS);
     leave();
     othersShare = 0.5;
     await sleep(50);

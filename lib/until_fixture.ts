@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { sleep } from "./sleep.ts";
 
-const BOUND_MS = 30_000;
-
-/** Looks again and again until `condition` holds, half a minute at most. */
-export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + BOUND_MS;
+/** Looks again and again until `condition` holds, `boundMs` at most. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  boundMs = 30_000,
+): Promise<void> {
+  const deadline = performance.now() + boundMs;
   while (!await condition()) {
     assert.ok(performance.now() < deadline, "it did not come to that");
     await sleep(5);

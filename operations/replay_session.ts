@@ -2,6 +2,7 @@
  * A replay that stops where it is told to: seeks by going on from where it stands, or from the nearest
  * snapshot, or from the start, and answers what is asked about the stopped cluster.
  */
+import { rm } from "node:fs/promises";
 import { registers, saveMemory } from "../hypervisor/qmp/commands.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
@@ -29,6 +30,7 @@ import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { CheckpointIndex, type IndexedCheckpoint } from "./checkpoint_index.ts";
 import { consolesEqual } from "./consoles.ts";
 import { type OpenRecording, openRecording, vmNamed } from "./open_recording.ts";
+import { newName } from "./pack_files.ts";
 import { ReplayWorld, type WorldVm } from "./replay_world.ts";
 
 /** How a session replays. */
@@ -358,12 +360,12 @@ export class ReplaySession implements SessionPort {
     const path = `${await Deno.realPath(file.replace(/[^/]*$/, "") || ".")}/${
       file.split("/").at(-1)
     }`;
-    const partial = `${path}.partial`;
+    const partial = newName(path);
     try {
       await saveMemory(vm.qmp, partial, { address, size: bytes });
       await Deno.rename(partial, path);
     } catch (error) {
-      await Deno.remove(partial).catch(() => {}); // it may not be there
+      await rm(partial, { force: true });
       throw error;
     }
   }

@@ -9,6 +9,7 @@
  * ```
  */
 import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { ClusterrrError } from "../../lib/errors.ts";
 import type { ReplayPlan } from "../../lib/protocol/control.ts";
 import { type ManifestVm, readManifest, writeManifest } from "../../lib/recording/manifest.ts";
@@ -39,7 +40,7 @@ export async function assembleRecording(
   // What an agent before this one left half-made cannot be told from what is right: it is made anew.
   const directory = `${whole}.partial`;
   for (const left of [whole, directory]) {
-    if (existsSync(left)) await Deno.remove(left, { recursive: true });
+    await rm(left, { recursive: true, force: true });
   }
   await Deno.mkdir(`${directory}/vms`, { recursive: true });
   const own = new Set(plan.placement.find((each) => each.host === host)?.vms ?? []);

@@ -19,6 +19,7 @@ import {
   writeResults,
 } from "./samples.ts";
 import { runStockRound } from "./stock.ts";
+import { timedReplayOf } from "./summary.ts";
 import { runTrial } from "./trial.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -120,9 +121,7 @@ export function trialLine(sample: RecordingSample): string {
   const identical = replays.filter((replay) => replay.identical);
   const time = (replayS: number | undefined) => replayS === undefined ? "?" : replayS.toFixed(1);
   const times = replays.map(({ replayS }) => time(replayS));
-  const alone = replayTime !== undefined && "replayS" in replayTime
-    ? replayTime.replayS
-    : undefined;
+  const alone = timedReplayOf(sample)[0]?.replayS;
   const problems = [
     ...unfinishedWork,
     ...replayTime !== undefined && "failure" in replayTime ? [replayTime.failure] : [],

@@ -1,6 +1,13 @@
 /** From raw samples to the figures of each example: medians with their spread, success rates, ratios. */
 import { type Spread, spreadOf } from "../bench/statistics.ts";
-import type { Load, RecordingSample, Results, StockRun, StockSample } from "./samples.ts";
+import type {
+  Load,
+  RecordingSample,
+  ReplayTime,
+  Results,
+  StockRun,
+  StockSample,
+} from "./samples.ts";
 import { isGood } from "./trial.ts";
 
 /** What a replay may take of its recording's time: the aim. */
@@ -108,7 +115,7 @@ function problemsOf(sample: RecordingSample): string[] {
   const problems = [
     ...failure === undefined ? [] : [`no recording: ${failure}`],
     ...mayFail ? [] : unfinishedWork,
-    ...replayTime !== undefined && "failure" in replayTime ? [`replay: ${replayTime.failure}`] : [],
+    ...replayTime === undefined ? [] : failureText("replay", replayTime),
     ...replays.flatMap(({ difference }) =>
       difference === undefined ? [] : [`verification: ${difference}`]
     ),
@@ -202,7 +209,7 @@ function summarizeStock(samples: readonly StockSample[]): StockSummary {
   };
 }
 
-function failureText(what: string, run: StockRun): string[] {
+function failureText(what: string, run: StockRun | ReplayTime): string[] {
   return "failure" in run ? [`${what}: ${run.failure}`] : [];
 }
 

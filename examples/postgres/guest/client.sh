@@ -4,7 +4,7 @@
 CLIENTS=2
 RATE=2         # transactions a second, of all clients; pgbench starts each when its time has come
 BEFORE_KILL=20 # transactions
-AFTER_EACH=8  # transactions of each client after the promotion
+AFTER_EACH=8   # transactions of each client after the promotion
 mkdir -p /run/bench
 cd /run/bench
 
