@@ -3,7 +3,7 @@
  *
  * Everything below `net/` and `hypervisor/` that touches a raw file descriptor goes through here.
  * Calls are synchronous FFI on the calling thread (about 0.1 µs each above the system call), except
- * {@link epollWait}, which waits on one of Deno's blocking threads.
+ * {@link Epoll.wait}, which waits on one of Deno's blocking threads.
  */
 import { HostError } from "../lib/errors.ts";
 
@@ -304,9 +304,9 @@ export class Epoll {
     this.#control(2, fd, 0);
   }
 
-  /** What is ready now, without waiting. */
-  poll(ready: (fd: Fd, events: number) => void): number {
-    return this.#deliver(libc().epoll_wait(this.#fd, this.#events, 256, 0), ready);
+  /** What is ready now, or within `timeoutMs`, for which it holds up the event loop. Default: without waiting. */
+  poll(ready: (fd: Fd, events: number) => void, timeoutMs = 0): number {
+    return this.#deliver(libc().epoll_wait(this.#fd, this.#events, 256, timeoutMs), ready);
   }
 
   /** Waits up to `timeoutMs` without holding up the event loop. */

@@ -1,4 +1,5 @@
 /** Waits for all VMs of a replay at once: captured frames to read, room in a log's FIFO to write. */
+import { setImmediate } from "node:timers/promises";
 import { Epoll, EPOLLHUP, EPOLLIN, EPOLLOUT, type Fd } from "../host/libc.ts";
 import type { VmNumber } from "../lib/units.ts";
 import type { ReadinessPort } from "../lib/roles/ports.ts";
@@ -38,12 +39,20 @@ export class Readiness implements ReadinessPort {
     log.wanted = wanted;
   }
 
-  async wait(timeoutMs: number): Promise<void> {
-    await this.#epoll.wait(timeoutMs, (fd, events) => {
-      // Its QEMU has gone: ready for ever, it would turn every later wait into none.
-      if ((events & EPOLLHUP) !== 0) this.removeCapture(fd);
-    });
+  /**
+   * A wait on this thread takes a third of the CPU time: 47 µs instead of 133 µs on a virtual machine where
+   * waking another thread is dear, and a replay waits 700 times a second.
+   */
+  async wait(timeoutMs: number, alone = false): Promise<void> {
+    if (!alone) return void await this.#epoll.wait(timeoutMs, this.#forgetIfGone);
+    this.#epoll.poll(this.#forgetIfGone, timeoutMs);
+    await setImmediate(); // what else has come meanwhile
   }
+
+  readonly #forgetIfGone = (fd: Fd, events: number) => {
+    // Its QEMU has gone: ready for ever, it would turn every later wait into none.
+    if ((events & EPOLLHUP) !== 0) this.removeCapture(fd);
+  };
 
   close(): void {
     this.#epoll.close();

@@ -39,9 +39,9 @@ async function withBench(work: (bench: Bench) => Promise<void>): Promise<void> {
 }
 
 /** How long a wait of up to `timeoutMs` takes. */
-async function waitMs(readiness: Readiness, timeoutMs: number): Promise<number> {
+async function waitMs(readiness: Readiness, timeoutMs: number, alone = false): Promise<number> {
   const startedAt = performance.now();
-  await readiness.wait(timeoutMs);
+  await readiness.wait(timeoutMs, alone);
   return performance.now() - startedAt;
 }
 
@@ -55,6 +55,19 @@ Deno.test("a captured frame ends the wait, until it has been read", () =>
     assert.ok(await waitMs(readiness, LONG_MS) < LONG_MS / 2, "it is still there");
     assert.equal(readFd(fd, new Uint8Array(8)), 3);
     assert.ok(await waitMs(readiness, 60) >= 50);
+  }));
+
+Deno.test("a wait on this thread ends at a frame too, and lets others work in between", () =>
+  withBench(async ({ readiness, fd, peer }) => {
+    readiness.addCapture(fd);
+    assert.ok(await waitMs(readiness, 60, true) >= 50);
+    const written = peer.write(Uint8Array.of(1, 2, 3));
+    let waits = 0;
+    let done = false;
+    written.then(() => done = true);
+    while (!done && waits++ < 1000) await readiness.wait(1, true);
+    assert.ok(done, "the write has ended between two waits");
+    assert.ok(await waitMs(readiness, LONG_MS, true) < LONG_MS / 2);
   }));
 
 Deno.test("a capture whose QEMU has gone ends one wait, not every one", () =>

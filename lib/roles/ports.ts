@@ -142,7 +142,8 @@ export type RunReader = (
 
 /** Waits until any VM of this host has something to read or room to write. */
 export interface ReadinessPort {
-  wait(timeoutMs: number): Promise<void>;
+  /** @param alone whether nothing else is done on this thread, so that it may stand still meanwhile */
+  wait(timeoutMs: number, alone?: boolean): Promise<void>;
   /** Says whether the readiness of `vm`'s log for writing is of interest. */
   wantWrite(vm: VmNumber, wanted: boolean): void;
 }

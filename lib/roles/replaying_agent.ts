@@ -106,6 +106,8 @@ export interface ReplayWindowPort {
 /** Between two looks at a cluster in which some VM idles, and in which all are busy. */
 const IDLE_TURN_MS = 1;
 const BUSY_TURN_MS = 5;
+/** So long after someone has looked at a VM, this thread may still be at work on what there was to see. */
+const LOOK_MS = 500;
 /** A VM that uses less of the time than this between two looks idles. */
 const IDLE_SHARE = 0.5;
 
@@ -177,6 +179,7 @@ export class ReplayingAgent {
   readonly #streams = new Map<VmNumber, ReplayedStream>();
   readonly #now: () => number;
   #lastMove: number;
+  #lastLook = -Infinity;
   #startedAt: number;
   /** The wait for readiness that is under way: news may come before it ends. */
   #waiting: Promise<void> | undefined;
@@ -203,14 +206,14 @@ export class ReplayingAgent {
 
   /** Says that a VM moves although its log does not: someone looks at it. */
   touch(): void {
-    this.#lastMove = this.#now();
+    this.#lastMove = this.#lastLook = this.#now();
   }
 
   /** Says that a VM stands where it was to stop: {@link run} waits for it no longer. */
   stand(vm: VmNumber): void {
     this.#streams.get(vm)!.standing = true;
     this.options.window?.leave(vm);
-    this.touch();
+    this.#lastMove = this.#now();
   }
 
   /** A frame that has been sent and that a VM has still to receive, or may have received just now. */
@@ -308,6 +311,7 @@ export class ReplayingAgent {
     const stream = this.#streams.get(vm)!;
     while (!stopped() && stream.endedAt === 0) {
       signal.throwIfAborted();
+      this.touch();
       stream.standing = false; // also after `onWait`, for which it stood
       this.options.window?.rejoin(vm);
       await this.#turn();
@@ -335,14 +339,17 @@ export class ReplayingAgent {
     elsewhere?.check();
     const moved = await this.#turn();
     if (moved) elsewhere?.moved();
-    if (moved || elsewhere?.movedElsewhere()) this.touch();
+    if (moved || elsewhere?.movedElsewhere()) this.#lastMove = this.#now();
   }
 
   /** Waits for VMs, or for a message of another host. */
   async #wait(): Promise<void> {
     const { elsewhere } = this.options;
     const timeoutMs = this.#someIdle ? IDLE_TURN_MS : BUSY_TURN_MS;
-    if (elsewhere === undefined) return await this.readiness.wait(timeoutMs);
+    if (elsewhere === undefined) {
+      const alone = this.#now() - this.#lastLook > LOOK_MS;
+      return await this.readiness.wait(timeoutMs, alone);
+    }
     this.#waiting ??= this.readiness.wait(timeoutMs).finally(() => this.#waiting = undefined);
     await Promise.race([this.#waiting, elsewhere.news()]);
   }
@@ -431,7 +438,7 @@ export class ReplayingAgent {
     stream.endedAt = this.#now();
     this.options.window?.leave(stream.vm.number);
     this.options.elsewhere?.ended(stream.vm.number, this.queue.arrived(stream.vm.number));
-    this.touch();
+    this.#lastMove = stream.endedAt;
     const end = stream.end!;
     if (stream.cutOff !== undefined) return;
     if (end.code !== 0 && end.signal === null && stream.ranOut()) {
