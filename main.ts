@@ -9,7 +9,7 @@ import { tableForQemu } from "./hypervisor/rr_log/tables.ts";
 import { openCatalog } from "./lib/catalog/catalog.ts";
 import type { Operations } from "./lib/cli/ports.ts";
 import { runProgram } from "./lib/cli/program.ts";
-import { processTerminal } from "./lib/cli/terminal.ts";
+import { processTerminal, type Terminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
 import { describeProgram } from "./operations/about.ts";
 import { boot } from "./operations/boot.ts";
@@ -60,20 +60,30 @@ function objectionToQemu(version: string): string | undefined {
   }
 }
 
-/** Aborts at the first signal; a second one ends the process at once. */
-function abortOnSignals(): AbortSignal {
+/** Aborts at the first signal, also where the terminal goes away; Ctrl-C again ends the process at once. */
+function abortOnSignals(terminal: Terminal): AbortSignal {
   const controller = new AbortController();
+  const abort = () => controller.abort(new InterruptedError("interrupted"));
   const onSignal = () => {
     if (controller.signal.aborted) {
-      Deno.stderr.writeSync(
-        new TextEncoder().encode("clusterrr: ended at once; `clusterrr clean` removes the rest\n"),
-      );
+      terminal.err("clusterrr: ended at once; `clusterrr clean` removes the rest\n");
       Deno.exit(1);
     }
-    controller.abort(new InterruptedError("interrupted"));
+    abort();
   };
+  // With the first listener, Deno itself begins to listen to this signal, and no longer ignores it.
+  const outlives = ignoresHangup();
   for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, onSignal);
+  // A shell and the kernel may both send it: the second is no order to hurry.
+  Deno.addSignalListener("SIGHUP", outlives ? () => {} : abort);
   return controller.signal;
+}
+
+/** Whether this process was started to outlive its terminal, nohup(1). */
+function ignoresHangup(): boolean {
+  const SIGHUP = 1n << 0n;
+  const [, ignored] = /^SigIgn:\s*(\w+)$/m.exec(Deno.readTextFileSync("/proc/self/status")) ?? [];
+  return (BigInt(`0x${ignored ?? 0}`) & SIGHUP) !== 0n;
 }
 
 /** Does what the command line says and returns the exit status. */
@@ -89,7 +99,7 @@ async function main(): Promise<number> {
     version: config.version,
     operations,
     terminal,
-    signal: abortOnSignals(),
+    signal: abortOnSignals(terminal),
     openCatalog: () => openCatalog(),
   });
 }

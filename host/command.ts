@@ -26,6 +26,7 @@ export async function run(argv: readonly string[], options: CommandOptions = {})
       stdout: "piped",
       stderr: "piped",
       signal: AbortSignal.timeout(options.timeoutMs ?? 30_000),
+      detached: true, // Ctrl-C at a terminal must not stop what builds, or removes, half-way
     }).spawn();
   } catch (cause) {
     if (!(cause instanceof Deno.errors.NotFound)) throw cause;

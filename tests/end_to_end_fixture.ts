@@ -68,6 +68,11 @@ export class Tool {
     if (this.#running) this.#child.kill(signal);
   }
 
+  /** Signals all processes of its group, as a terminal does; it was started with one of its own. */
+  signalGroup(signal: Deno.Signal): void {
+    if (this.#running) Deno.kill(-this.pid, signal);
+  }
+
   /** Waits until it says `words` on standard error. Fails if it ends before. */
   said(words: string): Promise<void> {
     return this.until(`it says "${words}"`, () => this.#stderr.includes(words));
@@ -98,6 +103,15 @@ export class Tool {
     const run = runOfProcess(this.pid);
     return qemuProcesses().filter((qemu) => qemu.run === run);
   }
+}
+
+/** How clusterrr is started. */
+export interface StartOptions {
+  /** A command that runs it differently: another user, another PATH. */
+  readonly prefix?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Gives it a process group of its own, as a shell does; default: that of the tests. */
+  readonly group?: boolean;
 }
 
 /** A VM of a test's cluster. */
@@ -178,10 +192,10 @@ export class TestBed {
     assert.deepEqual(left, [], "left on the host");
   }
 
-  /** Starts clusterrr. `command` runs it differently: another user, another PATH. */
+  /** Starts clusterrr. */
   start(
     args: readonly string[],
-    { prefix = [], env = {} }: { prefix?: readonly string[]; env?: Record<string, string> } = {},
+    { prefix = [], env = {}, group = false }: StartOptions = {},
   ): Tool {
     const [program, ...rest] = [...prefix, this.program, ...args];
     const tool = new Tool(
@@ -196,6 +210,7 @@ export class TestBed {
         stdin: "null",
         stdout: "piped",
         stderr: "piped",
+        detached: group,
       }).spawn(),
     );
     this.#tools.add(tool);
@@ -203,7 +218,7 @@ export class TestBed {
   }
 
   /** Runs clusterrr to its end. */
-  run(args: readonly string[], options?: Parameters<TestBed["start"]>[1]): Promise<Outcome> {
+  run(args: readonly string[], options?: StartOptions): Promise<Outcome> {
     return this.start(args, options).ended;
   }
 

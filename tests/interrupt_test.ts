@@ -1,8 +1,10 @@
 /**
- * Ctrl-C and SIGTERM at every stage: the work ends soon and says so, nothing stays on the host, and a
+ * Ctrl-C and SIGTERM at every stage, and a terminal that is closed: the work ends soon and says so, nothing stays on the host, and a
  * recording is kept exactly if its VMs have run.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { until } from "../lib/until_fixture.ts";
 import {
   once,
   type Outcome,
@@ -82,6 +84,51 @@ for (const signal of SIGNALS) {
     assert.equal(replayed.ok, true);
   });
 }
+
+bed.test("record: Ctrl-C at a terminal ends the VMs in order, not each by itself", 90, async () => {
+  const directory = bed.path("terminal");
+  const spec = await bed.cluster("terminal", CHATTER);
+  const recording = bed.start(["record", spec, "--out", directory], { group: true });
+  await recording.said("recording");
+  await sleep(2000);
+  recording.signalGroup("SIGINT");
+  const { status, stderr } = await recording.ended;
+  assert.equal(status, 0, stderr);
+  const shown = await bed.json(["show", directory]);
+  assert.deepEqual([shown.endedBy, shown.complete], ["interrupt", true]);
+  for (const { name } of CHATTER) {
+    const { stdout } = await bed.run(["dump", directory, "--vm", name]);
+    assert.match(stdout, /SHUTDOWN_HOST_QMP_QUIT/, `${name} ended by itself`);
+  }
+  assert.equal((await bed.json(["replay", directory])).ok, true);
+});
+
+bed.test("record: a terminal that is closed ends the recording in order", 90, async () => {
+  const directory = bed.path("hung-up");
+  const spec = await bed.cluster("hung-up", CHATTER);
+  const terminal = bed.start(["record", spec, "--out", directory, "--for", "30s"], {
+    prefix: ["sh", "-c", 'exec script -qec "exec $*" /dev/null', "sh"],
+  });
+  await terminal.until("the recording begins", () => existsSync(`${directory}/manifest.json`));
+  await sleep(2000);
+  terminal.signal("SIGKILL");
+  await until(async () => {
+    const { stdout } = await bed.run(["show", directory, "--json"]);
+    return stdout !== "" && JSON.parse(stdout).endedBy === "interrupt";
+  });
+  assert.equal((await bed.json(["replay", directory])).ok, true);
+});
+
+bed.test("what was started to outlive its terminal does", 60, async () => {
+  const spec = await bed.cluster("nohup", CHATTER, { profile: { qemu: await silentQemu() } });
+  const prefix = ["sh", "-c", `trap "" HUP; exec "$0" "$@"`];
+  const recording = bed.start(["record", spec, "--out", bed.path("nohup")], { prefix });
+  await recording.said("starting the VMs");
+  recording.signal("SIGHUP");
+  await sleep(500);
+  assert.equal(recording.hasRun, true, recording.stderr);
+  await interrupt(recording, "SIGINT");
+});
 
 /** A recording that takes a while to replay. */
 const recorded = once(async () => {

@@ -73,6 +73,7 @@ export class QemuProcess {
         stdin: "null",
         stdout: "null",
         stderr: "piped",
+        detached: true, // Ctrl-C at a terminal is meant for us: it would end the VMs one by one
       }).spawn();
     } catch (cause) {
       output.close();

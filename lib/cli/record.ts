@@ -40,7 +40,7 @@ export const record = defineSubcommand({
   brief: "Record a cluster while it runs.",
   description: [
     "Boots every VM of the cluster file at once and records until they have all powered off, the " +
-    "given time is over, or you press Ctrl-C. Each of these is a good end.",
+    "given time is over, or you press Ctrl-C or close the terminal. Each of these is a good end.",
     "The recording is a new directory. It is added to the catalog, so that the other commands find " +
     "it by name as well.",
     "With --from the VMs start from a snapshot that `clusterrr boot` saved. The recording refers to " +

@@ -19,7 +19,7 @@ export interface Services {
   readonly version: string;
   readonly operations: Operations;
   readonly terminal: Terminal;
-  /** Aborts on Ctrl-C and SIGTERM. */
+  /** Aborts on Ctrl-C and SIGTERM, and when the terminal goes away. */
   readonly signal: AbortSignal;
   /** Opens the catalog; the caller closes it. */
   openCatalog(): Promise<Catalog>;

@@ -6,7 +6,7 @@
 export interface Terminal {
   /** Writes to standard output, whole, before it returns. */
   out(text: string): void;
-  /** Writes to standard error, whole, before it returns. */
+  /** Writes to standard error, whole, before it returns; nothing once nobody can read it. */
   err(text: string): void;
   /** Whether a person reads standard output, and colours are wanted. */
   readonly outColor: boolean;
@@ -24,7 +24,7 @@ export interface Terminal {
   lines(): AsyncIterable<string>;
 }
 
-/** The reader of standard output has gone (`clusterrr dump … | head`): there is nothing left to do. */
+/** The reader of standard output has gone (`clusterrr dump … | head`, a closed terminal): nothing is left to do. */
 export class OutputClosed extends Error {
   override name = "OutputClosed";
 }
@@ -37,11 +37,17 @@ export function processTerminal(): Terminal {
       try {
         writeAll(Deno.stdout, text);
       } catch (cause) {
-        if (cause instanceof Deno.errors.BrokenPipe) throw new OutputClosed("stdout", { cause });
+        if (readerHasGone(cause)) throw new OutputClosed("stdout", { cause });
         throw cause;
       }
     },
-    err: (text) => writeAll(Deno.stderr, text),
+    err: (text) => {
+      try {
+        writeAll(Deno.stderr, text);
+      } catch (cause) {
+        if (!readerHasGone(cause)) throw cause;
+      }
+    },
     outColor: wanted && Deno.stdout.isTerminal(),
     errColor: wanted && Deno.stderr.isTerminal(),
     errLive: Deno.stderr.isTerminal() && Deno.env.get("TERM") !== "dumb",
@@ -73,6 +79,12 @@ class LineSplitter extends TransformStream<string, string> {
 function writeAll(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
   let rest = new TextEncoder().encode(text);
   while (rest.length > 0) rest = rest.subarray(to.writeSync(rest));
+}
+
+/** Whether a write failed for want of a reader: to a pipe, or to a terminal that has gone (EIO). */
+function readerHasGone(cause: unknown): boolean {
+  return cause instanceof Deno.errors.BrokenPipe ||
+    cause instanceof Error && "code" in cause && cause.code === "EIO";
 }
 
 function consoleSize(): { columns: number; rows: number } {

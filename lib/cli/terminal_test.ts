@@ -39,3 +39,23 @@ Deno.test("a reader that goes away ends the output, and is no failure", async ()
   `);
   assert.deepEqual([code, stdout], [0, "xxxxx"]);
 });
+
+Deno.test("what nobody reads of standard error is no failure", async () => {
+  const terminal = import.meta.resolve("./terminal.ts");
+  const script = `
+    import { processTerminal } from ${JSON.stringify(terminal)};
+    for (let i = 0; i < 1000; i++) processTerminal().err("x".repeat(10_000));
+  `;
+  const { success } = await new Deno.Command("bash", {
+    args: [
+      "-c",
+      'set -o pipefail; "$0" eval --no-check "$1" 2>&1 | head -c 5',
+      Deno.execPath(),
+      script,
+    ],
+    stdout: "null",
+    stderr: "inherit",
+    signal: AbortSignal.timeout(30_000),
+  }).output();
+  assert.ok(success);
+});
