@@ -6,9 +6,8 @@ import type { DiffOptions, Progress } from "../lib/cli/ports.ts";
 import { compareRuns } from "../lib/diff/cluster_comparison.ts";
 import type { DiffReport, EventCodec, LoggedEvent } from "../lib/diff/observation.ts";
 import { openRun } from "../lib/diff/runs.ts";
+import { EventLoopTurns } from "../lib/event_loop_turns.ts";
 
-/** Between two looks for a signal, and two lines of progress. */
-const TURN_MS = 50;
 /** QEMU's own: a clock of the host was read, the main loop passed a checkpoint. */
 const HOST_ONLY = /^(CLOCK|CHECKPOINT)_/;
 
@@ -19,21 +18,19 @@ export async function diff(
   signal: AbortSignal,
 ): Promise<DiffReport> {
   progress.show({ phase: "comparing", vms: [] });
-  let lastTurn = performance.now();
+  const turns = new EventLoopTurns(signal);
   return await compareRuns(openRun(options.a), openRun(options.b), {
     guestOnly: options.guestOnly,
     context: options.context,
     codec: (version) => eventCodec(tableForVersion(version)),
     turn: async (name, logBytes, total) => {
-      signal.throwIfAborted();
-      if (performance.now() - lastTurn < TURN_MS) return;
+      if (!turns.due) return;
       const fraction = total === 0 ? undefined : Math.min(1, logBytes / total);
       progress.show({
         phase: "comparing",
         vms: [{ name, rrLogBytes: logBytes, ...(fraction === undefined ? {} : { fraction }) }],
       });
-      await new Promise((resolve) => setTimeout(resolve)); // lets signals in
-      lastTurn = performance.now();
+      await turns.take();
     },
   });
 }

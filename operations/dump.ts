@@ -4,6 +4,7 @@ import { readRrLogFile } from "../hypervisor/rr_log/stream.ts";
 import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts";
 import type { DumpItem, DumpOptions } from "../lib/cli/ports.ts";
 import { ClusterrrError } from "../lib/errors.ts";
+import { EventLoopTurns } from "../lib/event_loop_turns.ts";
 import { summarizeFrame } from "../lib/frames/summary.ts";
 import { decodeBlock } from "../lib/recording/block_decoder.ts";
 import { ColumnUnpacker } from "../lib/recording/column_unpacker.ts";
@@ -12,6 +13,7 @@ import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { readManifest, vmDirectory } from "../lib/recording/manifest.ts";
 import { SEGMENT_MAGIC } from "../lib/recording/segment_layout.ts";
 import { SegmentReader } from "../lib/recording/segment_reader.ts";
+import { vmNamed } from "./open_recording.ts";
 
 /**
  * The items that `options` ask for.
@@ -19,8 +21,9 @@ import { SegmentReader } from "../lib/recording/segment_reader.ts";
  */
 export async function* dump(options: DumpOptions, signal: AbortSignal): AsyncIterable<DumpItem> {
   let left = options.limit ?? Infinity;
-  for await (const item of await itemsOf(options)) {
-    signal.throwIfAborted();
+  const turns = new EventLoopTurns(signal);
+  for (const item of await itemsOf(options)) {
+    if (turns.due) await turns.take();
     if (item.icount < (options.fromIcount ?? 0)) continue;
     if (left-- <= 0) return;
     yield item;
@@ -52,11 +55,7 @@ async function rrFileItems(path: string): Promise<Iterable<DumpItem>> {
 
 function* recordingItems(options: DumpOptions): Iterable<DumpItem> {
   const manifest = readManifest(options.path);
-  const wanted = manifest.vms.filter((vm) => (options.vm ?? vm.name) === vm.name);
-  if (wanted.length === 0) {
-    const names = manifest.vms.map((vm) => vm.name).join(", ");
-    throw new ClusterrrError(`The recording has no VM ${options.vm}. It has: ${names}.`);
-  }
+  const wanted = options.vm === undefined ? manifest.vms : [vmNamed(manifest, options.vm)];
   for (const vm of wanted) {
     const expect = { vm: vm.number, rrLogVersion: vm.qemu.rrLogVersion, closed: vm.logClosed };
     const reader = HybridLogReader.open(vmDirectory(options.path, vm.name), expect);

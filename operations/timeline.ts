@@ -12,13 +12,14 @@
 import { decodeEvents } from "../hypervisor/rr_log/events.ts";
 import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts";
 import type { TimelineItem, TimelineOptions } from "../lib/cli/ports.ts";
+import { EventLoopTurns } from "../lib/event_loop_turns.ts";
 import { summarizeFrame } from "../lib/frames/summary.ts";
 import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
 import type { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { type Manifest, type ManifestVm, readManifest } from "../lib/recording/manifest.ts";
 import { mergeMoments, type Moment } from "../lib/timeline/merge.ts";
 import type { VmNumber } from "../lib/units.ts";
-import { openLog } from "./open_recording.ts";
+import { openLog, vmNamed } from "./open_recording.ts";
 
 /** The clock that runs while the VM runs, in nanoseconds; QEMU logs it whenever a VM falls idle or wakes. */
 const CLOCK = "CLOCK_VIRTUAL_RT";
@@ -38,24 +39,28 @@ interface VmMoment extends Moment {
 /** What was sent, by sender and send number: one line each. */
 type Summaries = Map<VmNumber, Map<number, string>>;
 
-/** The moments of a recording that `options` ask for. @throws {FormatError} where a log is damaged */
+/**
+ * The moments of a recording that `options` ask for.
+ * @throws {FormatError} where a log is damaged; {ClusterrrError} for a VM that it does not have
+ */
 export async function* timeline(
   options: TimelineOptions,
   signal: AbortSignal,
 ): AsyncIterable<TimelineItem> {
-  const { directory, frames } = options;
+  const { directory, frames, vms } = options;
   const manifest = readManifest(directory);
+  const wanted = vms && new Set(vms.map((name) => vmNamed(manifest, name).number));
   const summaries: Summaries = new Map();
+  const turns = new EventLoopTurns(signal);
   const sequences = [];
   for (const vm of manifest.vms) {
-    sequences.push(readMoments(directory, manifest, vm, summaries));
-    await Promise.resolve();
-    signal.throwIfAborted();
+    sequences.push(await readMoments(directory, manifest, vm, summaries, turns));
   }
   const nameOf = (vm: VmNumber) => manifest.vms.find(({ number }) => number === vm)?.name ?? null;
   for (const moment of mergeMoments(sequences)) {
+    if (turns.due) await turns.take();
     const { vm, ns, place, line, frame } = moment;
-    if (frame !== undefined && !frames) continue;
+    if (wanted?.has(vm) === false || frame !== undefined && !frames) continue;
     const common = { vm: nameOf(vm)!, seconds: ns / 1e9, icount: place ?? null };
     if (frame === undefined) yield { ...common, kind: "line", text: line! };
     else {
@@ -66,17 +71,20 @@ export async function* timeline(
   }
 }
 
-function readMoments(
+async function readMoments(
   directory: string,
   manifest: Manifest,
   vm: ManifestVm,
   summaries: Summaries,
-): VmMoment[] {
+  turns: EventLoopTurns,
+): Promise<VmMoment[]> {
   const reader = openLog(directory, vm, manifest);
   try {
     const console = Deno.readFileSync(`${directory}/${vm.console}`);
     const collector = new MomentCollector(reader, vm, console, manifest.snapshot === undefined);
-    while (reader.nextBlock(collector));
+    while (reader.nextBlock(collector)) {
+      if (turns.due) await turns.take();
+    }
     summaries.set(vm.number, collector.sent);
     return collector.moments;
   } finally {

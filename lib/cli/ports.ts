@@ -404,6 +404,8 @@ export interface TimelineOptions {
   readonly directory: string;
   /** Received frames, beside the lines of the consoles. */
   readonly frames: boolean;
+  /** Of these VMs; without it, of all. */
+  readonly vms?: readonly string[];
 }
 
 /** A line on a console, or a received frame. */

@@ -131,6 +131,7 @@ Deno.test("flags become options", async () => {
       [["timeline", "trio", "--frames", "--vm", "client", "--from", "0", "--to", "2s"], {
         directory: recording,
         frames: true,
+        vms: ["client"],
       }],
       [["dump", segment], { path: segment }],
       [["dump", "trio", "--vm", "client", "--from", "0", "--limit", "7"], {

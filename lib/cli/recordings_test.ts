@@ -285,7 +285,6 @@ Deno.test("timeline: lines and frames, each with where to stop; a part of it", a
     ];
     const parts: [string[], string][] = [
       [[], `${line}${frame}${outside}`],
-      [["--vm", "client"], `${line}${frame}`],
       [["--grep", "server 7"], frame!],
       [["--from", "1251ms", "--to", "2500ms"], frame!],
       [["--grep", "nothing"], ""],

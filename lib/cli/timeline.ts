@@ -43,11 +43,12 @@ export const timeline = defineSubcommand({
   }),
   async run({ reference, frames, vms, grep, fromMs = 0, toMs = Infinity, json }, context) {
     const directory = await locateRecording(context, reference);
-    const items = context.operations.timeline({ directory, frames }, context.signal);
+    const options = { directory, frames, ...(vms && { vms }) };
+    const items = context.operations.timeline(options, context.signal);
     for await (const item of items) {
       if (context.signal.aborted) throw new InterruptedError("interrupted");
       const ms = item.seconds * 1000;
-      if (ms < fromMs || ms > toMs || vms?.includes(item.vm) === false) continue;
+      if (ms < fromMs || ms > toMs) continue;
       const text = describe(item);
       if (grep !== undefined && !text.includes(grep)) continue;
       context.terminal.out(json ? `${JSON.stringify(item, jsonValue)}\n` : humanLine(item, text));
