@@ -329,6 +329,19 @@ Deno.test("simulation: a VM whose log is cut off, and those that wait for it, en
   if (Deno.env.get("SIMULATION_SEED") === undefined) assert.ok(cut > 5, `${cut}`);
 });
 
+Deno.test("simulation: a VM that cannot be looked at ends the recording", async () => {
+  await forSeeds(1, async (seed, directory) => {
+    const forever: Incident = ({ vms }) => vms.forEach((vm) => vm.left = Infinity);
+    const { end, totals } = await recordCluster(seed, directory, NO_FAULTS, forever, 1, 5);
+    assert.ok(end.by === "failure", `ended by ${end.by}`);
+    assert.match(
+      end.error.message,
+      /Cannot take the state of VM vm1: the simulation has no states/,
+    );
+    assert.ok(totals.every(({ closed, storedBytes }) => closed && storedBytes > 0));
+  });
+});
+
 Deno.test("simulation: segments cut anywhere replay up to there", async () => {
   let cut = 0;
   await forSeeds(100, async (seed, directory) => {

@@ -246,6 +246,8 @@ export interface RecordingOptions {
 export class RecordingAgent implements RecorderSink {
   readonly #streams = new Map<VmNumber, RecordedStream>();
   readonly #headBytes: number;
+  /** Of a check that cannot be taken: its VM may stand still. */
+  readonly #checkFailed = Promise.withResolvers<ClusterrrError>();
   /** Checks that are not written yet. */
   readonly #checking = new Set<Promise<void>>();
   #pumping: Promise<void> | undefined;
@@ -317,7 +319,7 @@ export class RecordingAgent implements RecorderSink {
     await Promise.all(this.#each((stream) => stream.vm.resume()));
     if (this.options.checkEveryMs > 0) {
       this.#checkLoop = this.#takeChecksPeriodically();
-      this.#checkLoop.catch(() => {}); // awaited when the recording is stopped
+      this.#checkLoop.catch(this.#checkFailed.resolve); // thrown again when the recording is stopped
     }
   }
 
@@ -327,15 +329,16 @@ export class RecordingAgent implements RecorderSink {
     return this.#pumping;
   }
 
-  /** Resolves with the first VM that ended in another way than QEMU ends by itself. */
+  /** Resolves with the first VM that ended in another way than QEMU ends by itself, or could not be looked at. */
   async crashed(): Promise<ClusterrrError> {
-    return await new Promise((resolve) => {
+    const crash = new Promise<ClusterrrError>((resolve) => {
       for (const { vm } of this.#streams.values()) {
         vm.ended.then((end) => {
           if (end.code !== 0) resolve(crashOf(vm.name, end));
         });
       }
     });
+    return await Promise.race([crash, this.#checkFailed.promise]);
   }
 
   /** Stops every VM at one moment, the first half of a two-phase stop. */
@@ -473,6 +476,7 @@ export class RecordingAgent implements RecorderSink {
     } catch (error) {
       const gone = await Promise.race([vm.ended.then(() => true), sleep(2000).then(() => false)]);
       if (gone) return;
+      await vm.resume().catch(() => {}); // what is reported is why it was not looked at
       throw new ClusterrrError(`Cannot take the state of VM ${vm.name}: ${messageOf(error)}`, {
         cause: error,
       });

@@ -43,6 +43,7 @@ export async function recordCluster(
   faults: Faults,
   incident: Incident = () => {},
   hosts = 1,
+  checkEveryMs = 0,
 ): Promise<Recorded> {
   const random = new Random(seed);
   const world = new RecordedWorld(random, random.between(hosts, VMS_MAX), faults, hosts);
@@ -64,7 +65,7 @@ export async function recordCluster(
       })),
       recorder,
       {
-        checkEveryMs: 0,
+        checkEveryMs,
         logBufferBytes: STDIO_BYTES,
         ...(hosts === 1 ? {} : { remote: { cookie: COOKIE } }),
       },
