@@ -205,7 +205,6 @@ export class CheckpointIndex {
       bytes,
       states: new Map(vms.map(({ number, state }) => [number, state])),
       start: {
-        epoch,
         vms: new Map(vms.map(({ number, name, state, receives, sends, consoleBytes, disks }) => [
           number,
           {

@@ -67,7 +67,6 @@ export interface VmStart {
 
 /** A consistent state of the cluster from which a replay can go on. */
 export interface WorldStart {
-  readonly epoch: number;
   readonly vms: ReadonlyMap<VmNumber, VmStart>;
   readonly inFlight: readonly FrameInFlight[];
 }
@@ -119,6 +118,11 @@ interface RunFiles {
   readonly snapshot?: string;
 }
 
+/** Where the VMs of `start` stand; without one, none does. */
+function startPositions(start: WorldStart | undefined): Map<VmNumber, VmPosition> {
+  return new Map([...start?.vms ?? []].map(([vm, { position }]) => [vm, position]));
+}
+
 /** The replayed VMs. The owner calls {@link close}. */
 export class ReplayWorld {
   readonly #cleanup = new AsyncDisposableStack();
@@ -138,12 +142,11 @@ export class ReplayWorld {
     this.#run = RunDirectory.create(`replay ${directory}`);
     this.#cleanup.defer(() => this.#run.remove());
     this.#ramCopier = new RamCopier(this.#run.path);
-    const starts = [...options.start?.vms ?? []];
-    const positions = new Map(starts.map(([vm, { position }]) => [vm, position]));
+    const positions = startPositions(options.start);
     this.#queue = options.links?.frames ?? new RetransmissionQueue(
       countUses(censuses, positions),
       options.start && {
-        sent: new Map(starts.map(([vm, { position }]) => [vm, position.sends])),
+        sent: new Map([...positions].map(([vm, { sends }]) => [vm, sends])),
         inFlight: options.start.inFlight,
       },
     );
@@ -198,7 +201,8 @@ export class ReplayWorld {
         "host feature whose behaviour QEMU does not record, or a damaged recording. Replay it " +
         "again; if it diverges at the same place, look at what the guest did there.",
       ...(options.observer === undefined ? {} : { observer: options.observer }),
-      window: options.links?.window ?? commonWindow(censuses, windowEpochs, options.start?.epoch),
+      window: options.links?.window ??
+        commonWindow(censuses, windowEpochs, startPositions(options.start)),
       ...(options.links === undefined
         ? { missing: this.recording.missing }
         : { elsewhere: options.links.elsewhere }),

@@ -2,20 +2,24 @@
 import { epochOf } from "../clocks/lamport.ts";
 import { ReplayWindow } from "../clocks/replay_window.ts";
 import { lamportTime, type VmNumber } from "../units.ts";
-import type { LogCensus } from "./log_census.ts";
+import type { LogCensus, VmPosition } from "./log_census.ts";
 import type { ReplayWindowPort } from "./replaying_agent.ts";
 
 /**
  * A window over the VMs of `censuses`.
  * @param windowEpochs see {@link ReplayWindow}
- * @param firstEpoch in which every VM begins
+ * @param positions where VMs stand that do not begin at their start. VMs of one cut may be in different epochs:
+ * one that was counted in an earlier one than its own would be waited for until its next cut, perhaps for ever
  */
 export function commonWindow(
   censuses: ReadonlyMap<VmNumber, LogCensus>,
   windowEpochs: number,
-  firstEpoch = 0,
+  positions: ReadonlyMap<VmNumber, Pick<VmPosition, "icount">> = new Map(),
 ): ReplayWindowPort {
-  const window = new ReplayWindow([...censuses.keys()], windowEpochs, firstEpoch);
+  const window = new ReplayWindow([...censuses.keys()], windowEpochs);
+  for (const [vm, { icount }] of positions) {
+    window.place(vm, epochAt(censuses.get(vm)!, icount), false);
+  }
   const epochs = [...censuses].map(([vm, census]) => [vm, epochsOfLog(census)] as const);
   const common = commonEpochs(new Map(epochs));
   return {
@@ -23,6 +27,11 @@ export function commonWindow(
     leave: (vm) => window.leave(vm),
     rejoin: (vm) => window.rejoin(vm),
   };
+}
+
+/** The epoch whose cut a VM has passed last that stands at `icount`, strictly inside a run. */
+function epochAt({ cuts }: LogCensus, icount: number): number {
+  return cuts.findLast((cut) => cut.icount < icount)?.epoch ?? 0;
 }
 
 /** What decides which epochs a VM has in common with others. */
