@@ -29,7 +29,9 @@ export const agent = defineSubcommand({
   parser: object({
     coordinator: coordinatorOption,
     link: option("--link", string({ metavar: "IPV4:PORT" }), {
-      description: sentence("Where other hosts reach this one. Port 0 takes a free one."),
+      description: sentence(
+        "Where other hosts reach this one: its address, and a port that is free.",
+      ),
     }),
     name: optional(option("--name", label("name"), {
       description: sentence("With --join: this host's name, the one that was invited."),

@@ -7,8 +7,9 @@ export const clean = defineSubcommand({
   name: "clean",
   brief: "Remove what killed runs left behind.",
   description: [
-    "Removes network namespaces, taps, firewall tables and eBPF pins of runs that did not get to " +
-    "remove them themselves. Recordings and runs under way stay untouched.",
+    "Removes what runs left that did not get to remove it themselves: processes, run directories, network " +
+    "namespaces, links, firewall tables, eBPF pins and half-made snapshots. Recordings and runs under " +
+    "way stay untouched.",
   ],
   examples: ["clean", "clean --json"],
   parser: object({ json: jsonFlag("Print what was removed as a JSON array.") }),

@@ -22,9 +22,9 @@ export const dump = defineSubcommand({
     "file; DIR is a whole recording, whose VMs are printed one after the other.",
   ],
   examples: [
-    "dump trio.clusterrr --vm client --limit 100",
-    "dump trio.clusterrr --vm client --from 120000000 --json | jq .kind",
-    "dump trio.clusterrr/vms/client/hybrid-000000.seg",
+    "dump trio.clusterrr --vm left --limit 100",
+    "dump trio.clusterrr --vm left --from 120000000 --json | jq .kind",
+    "dump trio.clusterrr/vms/left/hybrid-000000.seg",
   ],
   parser: object({
     target: argument({ ...recordingReference(), metavar: "FILE|DIR" }, {

@@ -53,7 +53,7 @@ export const replay = defineSubcommand({
     hold: withDefault(
       flag("--hold", {
         description: sentence(
-          "With --to: take no commands from standard input, but from `clusterrr state` and the like, " +
+          "With --to or --gdb: take no commands from standard input, but from `clusterrr state` and the like, " +
             "until one of them is quit.",
         ),
       }),

@@ -14,7 +14,7 @@ export const snapshots = defineSubcommand({
   brief: "List the saved snapshots, or remove one.",
   description: [
     "Lists what `clusterrr boot` has saved. `snapshots rm NAME` deletes a snapshot; recordings that " +
-    "started from it cannot be replayed any more.",
+    "started from it cannot be replayed any more, unless they carry a copy (`pack --images`, DIR/snapshot).",
   ],
   examples: ["snapshots", "snapshots --json", "snapshots rm ready"],
   parser: object({

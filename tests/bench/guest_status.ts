@@ -1,4 +1,4 @@
-/** What a guest of `examples/images` says of its work: the last line of its console. */
+/** What a guest of `examples/images` says of its work: the last `GUEST role=` line of its console. */
 
 /**
  * The status that a guest ended with; `undefined` where it did not say, because it is of another kind,

@@ -13,8 +13,8 @@ EXAMPLE             folders of examples/; default: all with a cluster.yaml
 --replay-bound S    seconds after which stock QEMU's replay is given up. Default 180
 --out DIR           where results, report, plots and recordings that failed go; must have no results
                     yet. Default dist/lab; with --short dist/lab-short, which is replaced
---short             what CI runs: one recording and one such replay, no stock QEMU, the first example
-                    once more under full load
+--short             what CI runs: one recording and one such replay, no stock QEMU; the trio, or the first
+                    example where the trio is not among them, once more under full load
 --report FILE       no run: makes the report of results again; of several, merged, if given again
 `;
 
