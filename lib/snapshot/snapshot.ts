@@ -3,7 +3,8 @@
  *
  * ```
  * NAME/
- *   manifest.json           what it is a snapshot of, with the digest of every file below
+ *   manifest.json           what it is a snapshot of, with size and digest of the files below, but for
+ *                           cluster.yaml and console.log
  *   cluster.yaml            as it was read
  *   vms/VM/state.qcow2      the VM's state, as QEMU's internal snapshot "boot"
  *   vms/VM/diskN.qcow2      the overlay of disk N, with the internal snapshot of the same name

@@ -97,7 +97,7 @@ export const COMMON_METRICS = {
   runs: gauge("clusterrr_runs", "Runs that this process takes part in", { phase: RUN_PHASES }),
   protocolErrors: counter(
     "clusterrr_protocol_errors_total",
-    "Connections refused or closed for what the peer did",
+    "Connections that the coordinator refused, all as unauthenticated so far; agents count none",
     { kind: PROTOCOL_ERRORS },
   ),
   seriesRefused: counter(
@@ -149,10 +149,11 @@ export const AGENT_METRICS = {
     "Frames in the tunnel that are not of this run",
     run,
   ),
-  linkFrames: counter("clusterrr_link_frames_total", "Frames over a link, each once", {
-    ...peer,
-    direction: ways,
-  }),
+  linkFrames: counter(
+    "clusterrr_link_frames_total",
+    "Frames over a link; of those out, the ones sent again too",
+    { ...peer, direction: ways },
+  ),
   linkBytes: counter("clusterrr_link_bytes_total", "Bytes of those frames", {
     ...peer,
     direction: ways,
@@ -170,7 +171,7 @@ export const AGENT_METRICS = {
   ),
   linkRoundTrip: gauge(
     "clusterrr_link_round_trip_seconds",
-    "From a frame's sending to its acknowledgement, smoothed",
+    "From a ping to its answer, the last one measured",
     peer,
   ),
   replayFrames: counter(

@@ -74,7 +74,7 @@ export interface LinkValues {
   readonly retransmissions: number;
   readonly reconnects: number;
   readonly unacknowledgedBytes: number;
-  /** `undefined` while nothing has been acknowledged. */
+  /** `undefined` while no ping has been answered. */
   readonly roundTripMs: number | undefined;
 }
 
