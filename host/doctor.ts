@@ -9,6 +9,7 @@ import { formatBytes } from "../lib/cli/quantities.ts";
 import { HostError, messageOf } from "../lib/errors.ts";
 import { run } from "./command.ts";
 import { closeFd, errno, libc, O_RDWR, openFd } from "./libc.ts";
+import { scratchRoot } from "./run_directory.ts";
 
 /** What the caller knows and this layer does not. */
 export interface DoctorOptions {
@@ -49,7 +50,11 @@ export async function checkHost(options: DoctorOptions = {}): Promise<HostCheck[
   checks.push(checkTun(), checkBpf(), checkBpffs());
   for (const [program, pkg, needed] of PROGRAMS) checks.push(checkProgram(program, pkg, needed));
   checks.push(...await checkNetworkFeatures());
-  checks.push(checkDisk(options.directory ?? "."), checkMemory());
+  checks.push(
+    checkDisk("disk", options.directory ?? ".", "record to another disk with --out"),
+    checkDisk("scratch", scratchRoot(), "name another directory with CLUSTERRR_SCRATCH"),
+    checkMemory(),
+  );
   return checks;
 }
 
@@ -228,13 +233,17 @@ async function checkNetworkFeatures(): Promise<HostCheck[]> {
   return checks;
 }
 
-function checkDisk(directory: string): HostCheck {
-  const { bavail, bsize } = statfsSync(directory);
-  const bytes = bavail * bsize;
-  const detail = `${formatBytes(bytes)} free in ${Deno.realPathSync(directory)}`;
-  return bytes >= DISK_BYTES_MIN
-    ? good("disk", detail, false)
-    : bad("disk", detail, "make room, or record to another disk with --out", false);
+function checkDisk(label: string, directory: string, otherwise: string): HostCheck {
+  try {
+    const { bavail, bsize } = statfsSync(directory);
+    const bytes = bavail * bsize;
+    const detail = `${formatBytes(bytes)} free in ${Deno.realPathSync(directory)}`;
+    return bytes >= DISK_BYTES_MIN
+      ? good(label, detail, false)
+      : bad(label, detail, `make room, or ${otherwise}`, false);
+  } catch (error) {
+    return bad(label, messageOf(error), `make ${directory}, or ${otherwise}`, false);
+  }
 }
 
 function checkMemory(): HostCheck {

@@ -1,19 +1,33 @@
 /**
  * What a run of clusterrr leaves on this host while it goes on, and how a dead run's is found:
- * `/run/clusterrr/<run>/` holds sockets, FIFOs, overlays and `owner.json`. A run whose owner is gone, or is
- * another process with the same number, is left over: `clusterrr clean` removes it.
+ *
+ * ```
+ * /run/clusterrr/RUN/       sockets, FIFOs, owner.json: often in memory, and small
+ * /var/tmp/clusterrr-RUN/   its scratch, what may grow: overlays of disks, VM states, consoles of replays
+ * ```
+ * A run whose owner is gone, or is another process with the same number, is left over: `clusterrr clean`
+ * removes it.
  */
+import { basename, resolve } from "node:path";
 import { z } from "zod";
-import { messageOf } from "../lib/errors.ts";
+import { ClusterrrError, messageOf } from "../lib/errors.ts";
 import { statFields } from "./process_stat.ts";
 
 const RUNS = "/run/clusterrr";
+const SCRATCH_PREFIX = "clusterrr-";
+const RUN_NAME = /^[a-z0-9]{6}$/;
+
+/** Where scratch is made: `CLUSTERRR_SCRATCH`, or `/var/tmp`. */
+export function scratchRoot(): string {
+  return Deno.env.get("CLUSTERRR_SCRATCH") || "/var/tmp";
+}
 
 const ownerSchema = z.object({
   pid: z.number().int(),
   /** Field 22 of /proc/pid/stat: clock ticks since boot at which the process started. */
   startTicks: z.string(),
   command: z.string(),
+  scratch: z.string().optional(),
   children: z.array(z.object({ pid: z.number().int(), startTicks: z.string() })),
 });
 type Owner = z.infer<typeof ownerSchema>;
@@ -29,11 +43,15 @@ export function startTicks(pid: number): string | undefined {
   }
 }
 
-/** A run's directory; `remove` takes it away. */
+/** A run's directories; `remove` takes them away. */
 export class RunDirectory {
   readonly #children: Owner["children"] = [];
+  readonly #scratch: string;
+  #scratchMade = false;
 
-  private constructor(readonly run: string, private readonly command: string) {}
+  private constructor(readonly run: string, private readonly command: string) {
+    this.#scratch = `${resolve(scratchRoot())}/${SCRATCH_PREFIX}${run}`;
+  }
 
   get path(): string {
     return `${RUNS}/${this.run}`;
@@ -64,6 +82,26 @@ export class RunDirectory {
     return `${this.path}/${name}`;
   }
 
+  /**
+   * A path on a disk, for a file that may become large.
+   * @throws {ClusterrrError} where no directory can be made for it
+   */
+  scratch(name: string): string {
+    if (!this.#scratchMade) {
+      try {
+        Deno.mkdirSync(this.#scratch, { mode: 0o700 });
+      } catch (cause) {
+        throw new ClusterrrError(
+          `Cannot make ${this.#scratch}, for what the VMs write: ${messageOf(cause)}\n` +
+            "CLUSTERRR_SCRATCH names another directory on a disk.",
+          { cause },
+        );
+      }
+      this.#scratchMade = true;
+    }
+    return `${this.#scratch}/${name}`;
+  }
+
   /** Remembers a child process, so that `clean` ends it if we cannot. */
   ownChild(pid: number): void {
     const ticks = startTicks(pid);
@@ -77,6 +115,7 @@ export class RunDirectory {
       pid: Deno.pid,
       startTicks: startTicks(Deno.pid) ?? "",
       command: this.command,
+      scratch: this.#scratch,
       children: this.#children,
     };
     const path = this.file("owner.json");
@@ -85,6 +124,7 @@ export class RunDirectory {
   }
 
   remove(): void {
+    if (this.#scratchMade) removeIfThere(this.#scratch);
     removeIfThere(this.path);
   }
 }
@@ -101,8 +141,22 @@ function removeIfThere(path: string): boolean {
 
 /** Runs on this host, with whether their owner is still alive. */
 export function listRuns(): { run: string; alive: boolean }[] {
-  return entriesOf(RUNS).filter((entry) => /^[a-z0-9]{6}$/.test(entry))
-    .map((run) => ({ run, alive: isAlive(run) }));
+  const runs = new Set([
+    ...entriesOf(RUNS).filter((entry) => RUN_NAME.test(entry)),
+    ...scratchRuns(),
+  ]);
+  return [...runs].map((run) => ({ run, alive: isAlive(run) }));
+}
+
+/** Runs of this user that have scratch; `/run` is empty after a restart of the host, where that is not. */
+function scratchRuns(): string[] {
+  const root = scratchRoot();
+  return entriesOf(root).filter((entry) => {
+    if (!entry.startsWith(SCRATCH_PREFIX)) return false;
+    if (!RUN_NAME.test(entry.slice(SCRATCH_PREFIX.length))) return false;
+    const { isDirectory, uid } = Deno.lstatSync(`${root}/${entry}`);
+    return isDirectory && uid === Deno.uid();
+  }).map((entry) => entry.slice(SCRATCH_PREFIX.length));
 }
 
 function entriesOf(directory: string): string[] {
@@ -138,12 +192,13 @@ function readOwner(run: string): Owner | undefined {
 }
 
 /**
- * Ends the children of a dead run and removes its directory.
+ * Ends the children of a dead run and removes its directories.
  * @returns what it did, a line each
  */
 export function removeDeadRun(run: string): string[] {
   const done: string[] = [];
-  for (const child of readOwner(run)?.children ?? []) {
+  const owner = readOwner(run);
+  for (const child of owner?.children ?? []) {
     if (startTicks(child.pid) !== child.startTicks) continue;
     try {
       Deno.kill(child.pid, "SIGKILL");
@@ -152,7 +207,10 @@ export function removeDeadRun(run: string): string[] {
       done.push(`process ${child.pid} could not be ended: ${messageOf(error)}`);
     }
   }
-  const path = `${RUNS}/${run}`;
-  if (removeIfThere(path)) done.push(`directory ${path}`);
+  const name = `${SCRATCH_PREFIX}${run}`;
+  const scratch = owner?.scratch ?? `${scratchRoot()}/${name}`;
+  for (const path of [...basename(scratch) === name ? [scratch] : [], `${RUNS}/${run}`]) {
+    if (removeIfThere(path)) done.push(`directory ${path}`);
+  }
   return done;
 }

@@ -102,6 +102,7 @@ Deno.test("a new run is ours, only ours, and goes without a trace", async () => 
       pid: Deno.pid,
       startTicks: startTicks(Deno.pid),
       command: "a test",
+      scratch: `/var/tmp/clusterrr-${run.run}`,
       children: [],
     });
     assert.equal(run.file("qmp"), `${path}/qmp`);
@@ -116,6 +117,41 @@ Deno.test("a new run is ours, only ours, and goes without a trace", async () => 
     run.remove();
     assert.ok(!exists(path));
   }); // removes it again: that is no error
+});
+
+Deno.test("scratch is on a disk, and goes with the run or, when it is dead, with its directory", async () => {
+  const root = await Deno.makeTempDir({ prefix: "clrr-scratch-" });
+  const before = Deno.env.get("CLUSTERRR_SCRATCH");
+  Deno.env.set("CLUSTERRR_SCRATCH", root);
+  try {
+    const made = () => Array.from(Deno.readDirSync(root), ({ name }) => name);
+    await withRun((run) => {
+      assert.deepEqual(made(), []);
+      Deno.writeTextFileSync(run.scratch("disk"), "x");
+      assert.deepEqual(made(), [`clusterrr-${run.run}`]);
+    });
+    assert.deepEqual(made(), []);
+
+    await withRun((run) => {
+      Deno.writeTextFileSync(run.scratch("disk"), "x");
+      Deno.removeSync(run.path, { recursive: true }); // as after a restart of the host
+      assert.deepEqual(listRuns().find((each) => each.run === run.run), {
+        run: run.run,
+        alive: false,
+      });
+      assert.deepEqual(removeDeadRun(run.run), [`directory ${root}/clusterrr-${run.run}`]);
+      assert.deepEqual(made(), []);
+    });
+
+    Deno.env.set("CLUSTERRR_SCRATCH", `${root}/none`);
+    await withRun((run) => {
+      assert.throws(() => run.scratch("disk"), /for what the VMs write.*\nCLUSTERRR_SCRATCH names/);
+    });
+  } finally {
+    if (before === undefined) Deno.env.delete("CLUSTERRR_SCRATCH");
+    else Deno.env.set("CLUSTERRR_SCRATCH", before);
+    await Deno.remove(root, { recursive: true });
+  }
 });
 
 Deno.test("a run is left over once its owner has gone", () =>

@@ -4,9 +4,10 @@
  * record   QEMU ──rr log──▶ LogReader      QEMU ──sent frames──▶ Capture
  * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
  */
+import { dirname } from "node:path";
 import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
-import { HostError, QmpError } from "../lib/errors.ts";
+import { ClusterrrError, HostError, QmpError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
 import { Capture } from "./capture.ts";
@@ -88,6 +89,7 @@ abstract class QemuVm implements VmPort {
   readonly #setEnd: (end: VmEnd) => void;
   #process: QemuProcess | undefined;
   #endedEarly = false;
+  #failure: ClusterrrError | undefined;
   #capture: Capture | undefined;
 
   constructor(protected readonly run: VmRun) {
@@ -126,11 +128,33 @@ abstract class QemuVm implements VmPort {
     });
     this.#process = process;
     process.exited.then(({ code, signal }) =>
-      this.#setEnd({ code: signal === null ? code : null, signal, stderr: process.lastOutput })
+      this.#setEnd({
+        code: signal === null ? code : null,
+        signal,
+        stderr: process.lastOutput,
+        ...(this.#failure && { failure: this.#failure }),
+      })
     );
+    process.qmp.on("BLOCK_IO_ERROR", ({ data }) => this.#diskFailed(data));
     this.run.started(process.pid);
     process.exited.then(cpuSharing.join(process.pid));
     this.#capture = new Capture(this.paths.capture, captureBuffer);
+  }
+
+  /**
+   * QEMU could not write what the guest wrote to a disk. Where there was no room it stops the VM, and nobody
+   * would let it go on; other errors are the guest's, as those of a real disk are.
+   */
+  #diskFailed({ action, reason }: Readonly<Record<string, unknown>>): void {
+    if (action !== "stop" || this.#failure !== undefined) return;
+    this.#failure = new ClusterrrError(
+      `VM ${this.name} cannot write to its disk: ${reason}\n` +
+        `What the VMs write is in ${
+          dirname(this.run.overlays[0]!)
+        } meanwhile. Make room there, or name another ` +
+        "directory with CLUSTERRR_SCRATCH.",
+    );
+    this.kill().catch(() => {}); // as it ends, its failure is heard of
   }
 
   async resume(): Promise<void> {

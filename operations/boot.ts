@@ -163,8 +163,9 @@ async function bootInto(
   const lags = await Promise.all(spec.vms.map((vm) => {
     let attempts = 0;
     return logLag(async () => {
-      const scratch = run.file(`${vm.number}.${attempts++}`);
-      await Deno.mkdir(scratch);
+      const attempt = `${vm.number}.${attempts++}`;
+      const [sockets, scratch] = [run.file(attempt), run.scratch(attempt)];
+      await Promise.all([Deno.mkdir(sockets), Deno.mkdir(scratch)]);
       const overlayOf = async (file: string) => {
         await createFileOverlay(`${directory}/vms/${vm.name}/${file}`, `${scratch}/${file}`);
         return `${scratch}/${file}`;
@@ -174,7 +175,7 @@ async function bootInto(
         run: {
           ...common,
           hardware: hardwareOf(spec, vm, createdAt),
-          directory: scratch,
+          directory: sockets,
           console,
           state: await overlayOf("state.qcow2"),
           overlays: await Promise.all(vm.disks.map((_, i) => overlayOf(`disk${i}.qcow2`))),
@@ -252,6 +253,7 @@ async function pause(ms: number, vms: readonly BootedVm[], signal: AbortSignal):
   if (signal.aborted) throw new InterruptedError("Interrupted; no snapshot was saved.");
   for (const { name, ended } of vms) {
     if (ended === undefined) continue;
+    if (ended.failure !== undefined) throw ended.failure;
     const how = ended.code === 0 ? "powered off" : `ended: ${ended.stderr.trim()}`;
     throw new ClusterrrError(`VM ${name} ${how} before the cluster was saved.`);
   }

@@ -222,7 +222,7 @@ export class ReplayWorld {
     const files: RunFiles = start === undefined
       ? await prepareFiles(machine, this.#run, snapshot)
       : await this.#copyFiles(machine, start);
-    const console = this.#run.file(`${number}.console`);
+    const console = this.#run.scratch(`${number}.console`);
     const vm = new ReplayedQemu(
       {
         hardware: hardwareOf(localSpec, machine, clockStart(manifest)),
@@ -265,10 +265,10 @@ export class ReplayWorld {
   /** The files of a run that goes on from a checkpoint: copies, since QEMU writes to them. */
   async #copyFiles(vm: VmSpec, start: VmStart): Promise<RunFiles> {
     const { number } = vm;
-    const snapshot = this.#run.file(`${number}.vmstate`);
+    const snapshot = this.#run.scratch(`${number}.vmstate`);
     await Deno.copyFile(start.file, snapshot);
     const overlays = start.overlays.map(async (from, i) => {
-      const overlay = this.#run.file(`${number}.disk${i}`);
+      const overlay = this.#run.scratch(`${number}.disk${i}`);
       await Deno.copyFile(from, overlay);
       return overlay;
     });

@@ -145,7 +145,7 @@ export async function prepareFiles(
   run: RunDirectory,
   snapshot: Snapshot | undefined,
 ): Promise<{ overlays: string[]; state?: string }> {
-  const overlayOf = (i: number) => run.file(`${vm.number}.disk${i}`);
+  const overlayOf = (i: number) => run.scratch(`${vm.number}.disk${i}`);
   if (snapshot === undefined) {
     const overlays = vm.disks.map(async ({ image, format }, i) => {
       await createOverlay(image, format, overlayOf(i));
@@ -155,7 +155,7 @@ export async function prepareFiles(
   }
   const saved = savedVm(snapshot, vm);
   const file = ({ path }: { path: string }) => `${snapshot.directory}/${path}`;
-  const state = run.file(`${vm.number}.state`);
+  const state = run.scratch(`${vm.number}.state`);
   await createFileOverlay(file(saved.state), state);
   const overlays = saved.disks.map(async (disk, i) => {
     await createFileOverlay(file(disk), overlayOf(i));

@@ -13,6 +13,7 @@ import { readManifest, vmDirectory, writeManifest } from "../lib/recording/manif
 import {
   copyDirectory,
   once,
+  type Outcome,
   sleep,
   testBed,
   type TestVm,
@@ -251,3 +252,51 @@ bed.test("the disk full while recording: said, kept, replays up to there", 120, 
     await run(["umount", folder]);
   }
 });
+
+bed.test(
+  "no room for what a guest writes to its disk: said, recording and replaying",
+  180,
+  async () => {
+    const image = bed.path("disk.raw");
+    await Deno.writeFile(image, new Uint8Array(1 << 20));
+    const disk = { image, format: "raw" };
+    const spec = await bed.cluster("writes", [{
+      name: "disk",
+      role: "disk",
+      host: 1,
+      more: { disk },
+    }]);
+    const scratch = bed.path("scratch");
+    await Deno.mkdir(scratch);
+    const whole = bed.path("writes");
+    await bed.json(["record", spec, "--out", whole]);
+
+    const withoutRoom = async (args: string[], phase: string): Promise<Outcome> => {
+      await run(["mount", "-t", "tmpfs", "-o", "size=1m", "clusterrr-test", scratch]);
+      try {
+        const tool = bed.start(args, { env: { CLUSTERRR_SCRATCH: scratch } });
+        await tool.said(phase);
+        fill(scratch);
+        return await tool.ended;
+      } finally {
+        await run(["umount", scratch]);
+      }
+    };
+    const directory = bed.path("no-room");
+    for (
+      const [args, phase] of [
+        [["record", spec, "--out", directory], "booting"],
+        [["replay", whole], "replaying"],
+      ] as const
+    ) {
+      const { status, stderr } = await withoutRoom([...args], phase);
+      assert.equal(status, 1, stderr);
+      assert.match(stderr, /VM disk cannot write to its disk: No space left on device/);
+      assert.match(stderr, /CLUSTERRR_SCRATCH/);
+      assert.doesNotMatch(stderr, /diverged/);
+    }
+    assert.equal((await bed.json(["show", directory])).endedBy, "failure");
+    const again = await bed.json(["replay", directory]);
+    assert.equal(again.ok, true, "with room it replays up to there");
+  },
+);

@@ -2,7 +2,7 @@
  * What runs of clusterrr put on this host, as end-to-end tests count it: before and after a test the
  * sets must be equal. Runs of somebody else that go on meanwhile do not count.
  */
-import { isAlive } from "../host/run_directory.ts";
+import { isAlive, scratchRoot } from "../host/run_directory.ts";
 import { run as runCommand } from "../host/command.ts";
 
 const RUN = "[a-z0-9]{6}";
@@ -24,6 +24,7 @@ async function traces(): Promise<Trace[]> {
   };
   add("netns", namesIn("/run/netns"), `^clrr-(${RUN})$`);
   add("run directory", namesIn("/run/clusterrr"), `^(${RUN})$`);
+  add("scratch", namesIn(scratchRoot()), `^clusterrr-(${RUN})$`);
   add("bpf pins", namesIn("/sys/fs/bpf"), `^clrr-(${RUN})$`);
   add("link", namesIn("/sys/class/net"), `^clrr(${RUN})(?:tn)?$`);
   add("nft table", await nftTables(), `^clusterrr_(${RUN})$`);

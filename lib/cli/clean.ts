@@ -7,7 +7,7 @@ export const clean = defineSubcommand({
   name: "clean",
   brief: "Remove what killed runs left behind.",
   description: [
-    "Removes what runs left that did not get to remove it themselves: processes, run directories, network " +
+    "Removes what runs left that did not get to remove it themselves: processes, run directories, scratch, network " +
     "namespaces, links, firewall tables, eBPF pins and half-made snapshots. Recordings and runs under " +
     "way stay untouched.",
   ],

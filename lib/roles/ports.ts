@@ -2,6 +2,7 @@
  * What the roles drive: interfaces of the host's network, VMs and recorder. `main.ts` fills them from
  * `net/` and `hypervisor/`; tests fill them with a simulation. Nothing here knows a kernel or QEMU.
  */
+import type { ClusterrrError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 
 /** Receives what the recorder saw, in the order in which it happened. */
@@ -74,6 +75,8 @@ export interface VmEnd {
   readonly signal: string | null;
   /** What it said on stderr, if anything. */
   readonly stderr: string;
+  /** Why we ended it, where this host did not let it go on. */
+  readonly failure?: ClusterrrError;
 }
 
 /** What both a recorded and a replayed VM offer. */

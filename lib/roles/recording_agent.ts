@@ -334,7 +334,7 @@ export class RecordingAgent implements RecorderSink {
     const crash = new Promise<ClusterrrError>((resolve) => {
       for (const { vm } of this.#streams.values()) {
         vm.ended.then((end) => {
-          if (end.code !== 0) resolve(crashOf(vm.name, end));
+          if (end.code !== 0 || end.failure !== undefined) resolve(crashOf(vm.name, end));
         });
       }
     });
@@ -537,8 +537,9 @@ export class RecordingAgent implements RecorderSink {
 export function crashOf(vm: string, end: VmEnd): ClusterrrError {
   const how = end.signal === null ? `ended with status ${end.code}` : `was ended by ${end.signal}`;
   const said = end.stderr.trim();
+  const what = end.failure?.message ?? `QEMU of VM ${vm} ${how}${said ? ": " + said : ""}`;
   return new ClusterrrError(
-    `QEMU of VM ${vm} ${how}${said ? ": " + said : ""}\n` +
+    `${what}\n` +
       "The other VMs were stopped; the recording is kept and replays up to there.",
   );
 }

@@ -440,6 +440,7 @@ export class ReplayingAgent {
     this.options.elsewhere?.ended(stream.vm.number, this.queue.arrived(stream.vm.number));
     this.#lastMove = stream.endedAt;
     const end = stream.end!;
+    if (end.failure !== undefined) throw end.failure;
     if (stream.cutOff !== undefined) return;
     if (end.code !== 0 && end.signal === null && stream.ranOut()) {
       stream.cutOff = "its log is cut off there";
