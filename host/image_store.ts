@@ -10,7 +10,7 @@
  * from one compares its digest.
  */
 import { createHash } from "node:crypto";
-import { ClusterrrError, HostError, messageOf } from "../lib/errors.ts";
+import { ClusterrrError, errnoOf, HostError, messageOf } from "../lib/errors.ts";
 import { type Digest, hashFile } from "./file_digest.ts";
 
 const NAME = /^[0-9a-f]{64}$/;
@@ -81,7 +81,7 @@ export class ImageStore {
       if (cause instanceof ClusterrrError || signal?.aborted) throw cause;
       throw new HostError(
         `add an image to ${this.directory}`,
-        Number(/\(os error (\d+)\)/.exec(messageOf(cause))?.[1] ?? 0),
+        errnoOf(cause) ?? 0,
         messageOf(cause),
         "CLUSTERRR_IMAGES names another directory.",
         { cause },

@@ -170,3 +170,9 @@ export class DivergenceError extends ClusterrrError {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The errno in the message of an error of Deno's, `(os error 28)`; `undefined` of any other. */
+export function errnoOf(error: unknown): number | undefined {
+  const errno = /\(os error (\d+)\)/.exec(messageOf(error))?.[1];
+  return errno === undefined ? undefined : Number(errno);
+}

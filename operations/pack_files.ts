@@ -1,7 +1,7 @@
 /** What packing and unpacking have in common: output that appears whole, errors of the disk, progress. */
 import { basename, dirname, join } from "node:path";
 import type { Progress } from "../lib/cli/ports.ts";
-import { ClusterrrError, HostError, messageOf } from "../lib/errors.ts";
+import { ClusterrrError, errnoOf, HostError, messageOf } from "../lib/errors.ts";
 import type { PackedFile } from "../lib/pack/contents.ts";
 
 /** A hidden name beside `path`, on the same file system, that nothing has. */
@@ -33,11 +33,11 @@ export async function onDisk<T>(
   try {
     return await work();
   } catch (cause) {
-    const errno = /\(os error (\d+)\)/.exec(messageOf(cause))?.[1];
+    const errno = errnoOf(cause);
     if (cause instanceof ClusterrrError || errno === undefined) throw cause;
     throw new HostError(
       `${action} ${path}`,
-      Number(errno),
+      errno,
       messageOf(cause),
       "Nothing is left of it. Check the directory and the space on its disk.",
       { cause },

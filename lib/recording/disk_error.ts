@@ -1,15 +1,14 @@
 /** What a failed write of a recording tells the user. */
-import { HostError, messageOf } from "../errors.ts";
+import { errnoOf, HostError, messageOf } from "../errors.ts";
 
 const ENOSPC = 28;
 const EDQUOT = 122;
 
 /** The error for `action` (a verb) on the file `path`, after Deno's error `cause`. */
 export function diskError(action: string, path: string, cause: unknown): HostError {
-  const message = messageOf(cause);
-  const errno = Number(/\(os error (\d+)\)/.exec(message)?.[1] ?? 0);
+  const errno = errnoOf(cause) ?? 0;
   const advice = errno === ENOSPC || errno === EDQUOT
     ? "Free some space or record into a directory on a larger disk; what was recorded so far is kept."
     : "What was recorded so far is kept.";
-  return new HostError(`${action} ${path}`, errno, message, advice, { cause });
+  return new HostError(`${action} ${path}`, errno, messageOf(cause), advice, { cause });
 }
