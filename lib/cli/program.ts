@@ -8,7 +8,7 @@ import { runParser } from "@optique/core/facade";
 import { formatMessage, type Message } from "@optique/core/message";
 import { withDefault } from "@optique/core/modifiers";
 import { flag } from "@optique/core/primitives";
-import { ClusterrrError, InterruptedError, messageOf, UsageError } from "../errors.ts";
+import { ClusterrrError, errnoOf, InterruptedError, messageOf, UsageError } from "../errors.ts";
 import { SESSION_COMMANDS } from "../session/commands.ts";
 import { add } from "./add.ts";
 import { agent } from "./agent.ts";
@@ -192,9 +192,13 @@ function report(error: unknown, { terminal, signal }: Services, verbose: boolean
   return 1;
 }
 
-/** The operating system refused something (no such file, no space): the user can mend that. */
+/**
+ * The operating system refused something (no such file, no space): the user can mend that. Deno has classes for some
+ * errno only, and node:fs for none.
+ */
 function isSystemError(error: unknown): error is Error {
-  return error instanceof Error && Object.hasOwn(Deno.errors, error.name);
+  return error instanceof Error &&
+    (Object.hasOwn(Deno.errors, error.name) || errnoOf(error) !== undefined || "syscall" in error);
 }
 
 function explainCauses(error: Error, terminal: Terminal): void {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeRecording } from "../catalog/recording_fixture.ts";
 import {
@@ -292,6 +293,18 @@ Deno.test("errors become messages and statuses", async () => {
       stderr: "clusterrr: Permission denied: open 'x'\nDoes it need root?\n",
       calls: [],
     });
+    const full = commandLine(dir, { clean: () => Deno.writeTextFile("/dev/full", "x") as never });
+    assert.deepEqual(await full(["clean"]), {
+      status: 1,
+      stdout: "",
+      stderr: "clusterrr: No space left on device (os error 28): writefile '/dev/full'\n",
+      calls: [],
+    });
+    const fullToNode = commandLine(dir, { clean: () => writeFileSync("/dev/full", "x") as never });
+    assert.equal(
+      (await fullToNode(["clean"])).stderr,
+      "clusterrr: ENOSPC: no space left on device, write\n",
+    );
     // Whatever aborted work throws, the user only ended it.
     const aborted = await broken(["clean"], new MemoryTerminal(), AbortSignal.abort());
     assert.deepEqual([aborted.status, aborted.stderr], [1, "clusterrr: interrupted\n"]);
