@@ -6,6 +6,7 @@
  * {@link Epoll.wait}, which waits on one of Deno's blocking threads.
  */
 import { HostError } from "../lib/errors.ts";
+import { hasGone } from "./process_stat.ts";
 
 const symbols = {
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
@@ -104,14 +105,11 @@ const SCHED_POLICIES = { other: 0, batch: 3 } as const;
  */
 export function setSchedulingPolicy(pid: number, policy: keyof typeof SCHED_POLICIES): boolean {
   const priority = new Uint8Array(4); // struct sched_param: 0
-  try {
-    return Array.from(Deno.readDirSync(`/proc/${pid}/task`)).every(({ name }) =>
+  return unlessGone(() =>
+    Array.from(Deno.readDirSync(`/proc/${pid}/task`)).every(({ name }) =>
       libc().sched_setscheduler(Number(name), SCHED_POLICIES[policy], priority) === 0
-    );
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    return false;
-  }
+    )
+  );
 }
 
 /**
@@ -119,16 +117,26 @@ export function setSchedulingPolicy(pid: number, policy: keyof typeof SCHED_POLI
  * of the system call, 0 for read on x86-64, and its arguments, the descriptor first.
  */
 export function isBlockedReading(pid: number, path: string): boolean {
+  const waits = (thread: string) => {
+    const call = Deno.readTextFileSync(`/proc/${pid}/task/${thread}/syscall`).split(" ");
+    if (call[0] !== "0" || call[1] === undefined) return false;
+    return Deno.readLinkSync(`/proc/${pid}/fd/${Number(call[1])}`) === path;
+  };
+  return unlessGone(() =>
+    Array.from(Deno.readDirSync(`/proc/${pid}/task`)).some(({ name }) =>
+      unlessGone(() => waits(name))
+    )
+  );
+}
+
+/** What `look` sees; false where what it looks at has ended meanwhile. */
+function unlessGone(look: () => boolean): boolean {
   try {
-    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
-      const call = Deno.readTextFileSync(`/proc/${pid}/task/${name}/syscall`).split(" ");
-      if (call[0] !== "0" || call[1] === undefined) continue;
-      if (Deno.readLinkSync(`/proc/${pid}/fd/${Number(call[1])}`) === path) return true;
-    }
+    return look();
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error; // it has ended, or a thread has
+    if (!hasGone(error)) throw error;
+    return false;
   }
-  return false;
 }
 
 /** A NUL-terminated string for C. */

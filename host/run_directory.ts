@@ -11,7 +11,7 @@
 import { basename, resolve } from "node:path";
 import { z } from "zod";
 import { ClusterrrError, messageOf } from "../lib/errors.ts";
-import { statFields } from "./process_stat.ts";
+import { hasGone, statFields } from "./process_stat.ts";
 
 const RUNS = "/run/clusterrr";
 const SCRATCH_PREFIX = "clusterrr-";
@@ -38,7 +38,7 @@ export function startTicks(pid: number): string | undefined {
     const fields = statFields(pid);
     return fields[0] === "Z" ? undefined : fields[19];
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    if (hasGone(error)) return undefined;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 /** What a process has used, as the kernel counts it: /proc/PID/stat and /proc/PID/status, proc(5). */
-import { MS_PER_TICK, statFields } from "../../host/process_stat.ts";
+import { hasGone, MS_PER_TICK, statFields } from "../../host/process_stat.ts";
 
 /** CPU time of a process so far, in ms, and the memory that it has in RAM. */
 export function usageOf(pid: number): { cpuMs: number; rssBytes: number } {
@@ -42,8 +42,7 @@ export class ProcessMeter {
       this.#cpuMs = Math.max(this.#cpuMs, usageOf(this.pid).cpuMs);
       this.#rssBytesMax = Math.max(this.#rssBytesMax, peakRssBytes(this.pid));
     } catch (error) {
-      // It ends between two looks.
-      if (!(error instanceof Deno.errors.NotFound) && !/os error 3\b/.test(`${error}`)) throw error;
+      if (!hasGone(error)) throw error; // it ends between two looks
     }
   }
 

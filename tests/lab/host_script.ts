@@ -1,5 +1,5 @@
 /** What an example wants to happen on the host beside a recording: its `host.sh`. */
-import { statFields } from "../../host/process_stat.ts";
+import { hasGone, statFields } from "../../host/process_stat.ts";
 import { sleep } from "../../lib/sleep.ts";
 import type { Example } from "./examples.ts";
 
@@ -67,7 +67,6 @@ function signalGroup(group: number, signal: Deno.Signal): void {
   try {
     Deno.kill(-group, signal);
   } catch (error) {
-    // Nobody is left in it.
-    if (!(error instanceof Deno.errors.NotFound) && !/os error 3\b/.test(`${error}`)) throw error;
+    if (!hasGone(error)) throw error; // nobody is left in it
   }
 }
