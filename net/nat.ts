@@ -9,15 +9,14 @@
  * for `clusterrr clean`. Whoever sets `ip_forward` to 1 for another purpose while runs are going on
  * has to set it again afterwards.
  */
-import { HostError } from "../lib/errors.ts";
 import { run } from "../host/command.ts";
+import { listNftables } from "../host/nftables.ts";
 import { namesOf, runOf } from "./names.ts";
 
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const LOCK = "/run/clusterrr-nat.lock";
 const MARK = "ip_forward_was_0";
 const ADVICE = "NAT on the uplink needs nftables: apt install nftables, or set nat to false.";
-const NO_SUCH_PROGRAM = 127;
 
 interface Chain {
   readonly table: string;
@@ -31,25 +30,14 @@ async function locked<T>(work: () => Promise<T>): Promise<T> {
   return await work();
 }
 
-/** Objects of one kind in nftables' JSON answer; none where nftables is not installed. */
-async function listObjects(kind: "table" | "chain"): Promise<Record<string, string>[]> {
-  try {
-    const answer = JSON.parse(await run(["nft", "-j", "list", `${kind}s`, "ip"]));
-    return answer.nftables.flatMap((o: Record<string, unknown>) => o[kind] ?? []);
-  } catch (error) {
-    if (error instanceof HostError && error.code === NO_SUCH_PROGRAM) return [];
-    throw error;
-  }
-}
-
 async function ourChains(): Promise<Chain[]> {
-  return (await listObjects("chain")).map((c) => ({ table: c["table"]!, name: c["name"]! }))
+  return (await listNftables("chain")).map((c) => ({ table: c["table"]!, name: c["name"]! }))
     .filter((c) => runOf("natTable", c.table) !== undefined);
 }
 
 /** The runs that have a table. @throws {HostError} */
 export async function findNatRuns(): Promise<string[]> {
-  return (await listObjects("table")).flatMap((table) => runOf("natTable", table["name"]!) ?? []);
+  return (await listNftables("table")).flatMap((table) => runOf("natTable", table["name"]!) ?? []);
 }
 
 /** Masquerades what leaves `subnet` through any device but the run's uplink. @throws {HostError} */

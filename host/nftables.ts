@@ -1,0 +1,19 @@
+/** What nft tells of the host's packet filter, as JSON, libnftables-json(5). */
+import { HostError } from "../lib/errors.ts";
+import { run } from "./command.ts";
+
+const NO_SUCH_PROGRAM = 127;
+
+/**
+ * The tables or chains of family ip; none where nftables is not installed.
+ * @throws {HostError}
+ */
+export async function listNftables(kind: "table" | "chain"): Promise<Record<string, string>[]> {
+  try {
+    const answer = JSON.parse(await run(["nft", "-j", "list", `${kind}s`, "ip"]));
+    return answer.nftables.flatMap((o: Record<string, unknown>) => o[kind] ?? []);
+  } catch (error) {
+    if (error instanceof HostError && error.code === NO_SUCH_PROGRAM) return [];
+    throw error;
+  }
+}
