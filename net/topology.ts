@@ -198,17 +198,24 @@ async function configureUplink(
 /**
  * Removes everything that run `run` left on this host, whether or not it ended well, and says what
  * that was, for example `netns clrr-ab12cd`. Idempotent. Used by `clusterrr clean`.
- * @throws {HostError}
+ * @throws {HostError} the first, once all that can be removed is
  */
 export async function removeNetwork(run: string): Promise<string[]> {
   const names = namesOf(run);
   requireNetworkPrivileges();
+  const steps: [what: string, remove: () => Promise<boolean>][] = [
+    [`bpf pins ${names.pins}`, () => removePins(names.pins)],
+    [`nft table ${names.natTable}`, () => disableNat(run)],
+    [`link ${names.uplink}`, () => removedByIp("link", names.uplink)],
+    [`link ${names.tunnel}`, () => removeTunnel(names)],
+    [`netns ${names.netns}`, () => removedByIp("netns", names.netns)],
+  ];
   const removed: string[] = [];
-  if (await removePins(names.pins)) removed.push(`bpf pins ${names.pins}`);
-  if (await disableNat(run)) removed.push(`nft table ${names.natTable}`);
-  if (await removedByIp("link", names.uplink)) removed.push(`link ${names.uplink}`);
-  if (await removeTunnel(names)) removed.push(`link ${names.tunnel}`);
-  if (await removedByIp("netns", names.netns)) removed.push(`netns ${names.netns}`);
+  const errors: unknown[] = [];
+  for (const [what, remove] of steps) {
+    await remove().then((was) => was && removed.push(what), (error) => errors.push(error));
+  }
+  if (errors.length > 0) throw errors[0];
   return removed;
 }
 

@@ -186,6 +186,49 @@ Deno.test("a failure half way removes what was made and nothing else", async () 
   assert.deepEqual(await tracesOf(plan.run), []);
 });
 
+/** Runs `work` with an `nft` that can only say `stderr`. */
+async function withFailingNft(stderr: string, work: () => Promise<void>): Promise<void> {
+  const directory = await Deno.makeTempDir({ prefix: "clrr-nft-" });
+  const path = Deno.env.get("PATH")!;
+  try {
+    const script = `#!/bin/sh\necho "${stderr}" >&2\nexit 1\n`;
+    await Deno.writeTextFile(`${directory}/nft`, script, { mode: 0o755 });
+    Deno.env.set("PATH", `${directory}:${path}`);
+    await work();
+  } finally {
+    Deno.env.set("PATH", path);
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+Deno.test("on a kernel without nf_tables a network comes, is found and goes", async () => {
+  for (
+    const stderr of [ // nft 1.0.6, with socket or sendto failing
+      "mnl.c:60: Unable to initialize Netlink socket: Protocol not supported",
+      "netlink: Error: cache initialization failed: Operation not supported",
+      "netlink: Error: cache initialization failed: Invalid argument",
+    ]
+  ) {
+    const plan = planOf(1);
+    await withFailingNft(stderr, async () => {
+      const network = await createNetwork(plan);
+      assert.ok((await findLeftNetworks()).includes(plan.run));
+      await network.remove();
+    });
+    assert.deepEqual(await tracesOf(plan.run), []);
+  }
+});
+
+Deno.test("what cannot be removed is told, and keeps nothing else", async () => {
+  const plan = planOf(1, { uplink: { address: freshUplinkAddress(), nat: false } });
+  await withFailingNft("Operation not permitted (you must be root)", async () => {
+    const network = await createNetwork(plan);
+    await assert.rejects(network.remove(), /^HostError: nft .*Operation not permitted/);
+    await assert.rejects(findLeftNetworks(), HostError, "there may be tables of ours");
+  });
+  assert.deepEqual(await tracesOf(plan.run), []);
+});
+
 Deno.test("a plan that cannot work is refused before anything is made", async () => {
   const address = freshUplinkAddress();
   const used = planOf(1, { uplink: { address, nat: false } });
