@@ -4,6 +4,9 @@ import { HostError } from "../lib/errors.ts";
 const CAP_NET_ADMIN = 12n;
 const CAP_SYS_ADMIN = 21n;
 const EPERM = 1;
+/** What to do about whatever only root may, and in a container only a privileged one. */
+export const PRIVILEGE_ADVICE =
+  "Run clusterrr as root (sudo clusterrr …); in a container, with --privileged.";
 
 /**
  * @param status the text of `/proc/self/status`; a parameter for tests
@@ -20,6 +23,6 @@ export function requireNetworkPrivileges(
     "setting up the cluster's network",
     EPERM,
     `this process lacks ${names.join(" and ")}`,
-    "Run clusterrr as root (sudo clusterrr …); in a container, with --privileged.",
+    PRIVILEGE_ADVICE,
   );
 }

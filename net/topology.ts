@@ -17,7 +17,7 @@
  * host end has `gso_max_segs 1` besides, so that the host does not build them in the first place. No
  * ethtool is needed.
  */
-import { ClusterrrError, HostError } from "../lib/errors.ts";
+import { ClusterrrError, errnoOf, HostError, messageOf } from "../lib/errors.ts";
 import type { VmNumber } from "../lib/units.ts";
 import { run } from "../host/command.ts";
 import { inNetns } from "../host/libc.ts";
@@ -26,7 +26,7 @@ import { BPFFS, namesOf, NETNS_DIRECTORY, type RunNames, runOf, tapName } from "
 import { disableNat, enableNat, findNatRuns } from "./nat.ts";
 import { disableChecksumOffload } from "./offload.ts";
 import { removePins } from "./pins.ts";
-import { requireNetworkPrivileges } from "./privileges.ts";
+import { PRIVILEGE_ADVICE, requireNetworkPrivileges } from "./privileges.ts";
 import { addTunnel, checkTunnel, type TunnelPlan } from "./tunnel.ts";
 
 /** Ports of a Linux bridge (BR_MAX_PORTS, net/bridge/br_private.h); one is for the uplink. */
@@ -157,11 +157,14 @@ function quietNamespace(netnsPath: string): void {
   });
 }
 
+/** @throws {HostError} where /proc/sys is read-only, as in most containers */
 function writeSetting(path: string, value: string): void {
   try {
     Deno.writeTextFileSync(path, value, { create: false });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error; // a kernel without the feature
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return; // a kernel without the feature
+    const errno = errnoOf(cause) ?? 0;
+    throw new HostError(`writing ${path}`, errno, messageOf(cause), PRIVILEGE_ADVICE, { cause });
   }
 }
 

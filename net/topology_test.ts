@@ -278,6 +278,28 @@ Deno.test("without privileges the error says what to do", async () => {
   }
 });
 
+/** What `script` prints, run as a process of its own by the command `by`. */
+async function printedBy(by: readonly string[], script: string): Promise<string> {
+  const deno = [Deno.execPath(), "run", "-A", "--no-check", "--no-lock", "-"];
+  const topology = new URL("./topology.ts", import.meta.url).href;
+  const stdin = `import { createNetwork } from "${topology}";\n${script}`;
+  return await run([...by, ...deno], { stdin });
+}
+
+Deno.test("where /proc/sys is read-only, as in a container, the error says what to do", async () => {
+  const plan = planOf(1);
+  const mounts = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+  const text = await printedBy(
+    ["unshare", "--mount", "sh", "-ec", `${mounts} && exec "$@"`, "sh"],
+    `await createNetwork(${JSON.stringify(plan)}).catch((e) => console.log(e.name, e.message));`,
+  );
+  assert.match(
+    text,
+    /^HostError writing \/proc\/sys\/net\/\S+ failed \(30\): Read-only file system.*\n.*--privileged/,
+  );
+  assert.deepEqual(await tracesOf(plan.run), []);
+});
+
 Deno.test("each missing privilege is named", () => {
   requireNetworkPrivileges("CapEff:\t000001ffffffffff\n");
   assert.throws(
