@@ -38,6 +38,9 @@ const CAPABILITIES: readonly (readonly [name: string, bit: bigint])[] = [
   ["CAP_BPF", 39n],
 ];
 
+/** What to do about whatever only root may, and in a container only a privileged one. */
+const AS_ROOT = "run it as root: sudo clusterrr …; in a container: docker run --privileged …";
+
 /** Below this a recording is likely to fail before long. */
 const DISK_BYTES_MIN = 1e9;
 const MEMORY_BYTES_MIN = 1e9;
@@ -80,15 +83,7 @@ function checkRights(): HostCheck {
   const missing = CAPABILITIES.filter(([, bit]) => (held & (1n << bit)) === 0n)
     .map(([name]) => name);
   if (missing.length === 0) return good("rights", `user ${Deno.uid()} has what it needs`);
-  return bad(
-    "rights",
-    `user ${Deno.uid()} lacks ${missing.join(", ")}`,
-    Deno.uid() === 0
-      ? `in a container: docker run ${
-        missing.map((name) => `--cap-add=${name.slice(4)}`).join(" ")
-      } --device=/dev/net/tun …`
-      : "run it as root: sudo clusterrr …",
-  );
+  return bad("rights", `user ${Deno.uid()} lacks ${missing.join(", ")}`, AS_ROOT);
 }
 
 function effectiveCapabilities(): bigint {
@@ -127,7 +122,7 @@ function checkTun(): HostCheck {
     return bad(
       "/dev/net/tun",
       messageOf(error),
-      "modprobe tun; in a container: --device=/dev/net/tun",
+      "modprobe tun; in a container: docker run --privileged …",
     );
   }
 }
@@ -151,9 +146,7 @@ function checkBpf(): HostCheck {
   return bad(
     "eBPF",
     `the kernel refuses a ring buffer (errno ${code})`,
-    code === EPERM
-      ? "run it as root; in a container: --cap-add=BPF --cap-add=SYS_ADMIN"
-      : "use a kernel of version 5.8 or later with CONFIG_BPF_SYSCALL",
+    code === EPERM ? AS_ROOT : "use a kernel of version 5.8 or later with CONFIG_BPF_SYSCALL",
   );
 }
 
@@ -185,13 +178,25 @@ function findProgram(program: string): string | undefined {
   return undefined;
 }
 
-/** What a run's network is made of: each feature's name, a trial, and the module that brings it. */
+/** What a run's network is made of: each feature's name, a trial, and the module that brings it, if one does. */
 const FEATURES: readonly {
   readonly name: string;
   readonly trial: string;
-  readonly module: string;
+  readonly module?: string;
   readonly needed: boolean;
 }[] = [
+  {
+    name: "namespace",
+    // With a /run of its own, so that nothing is left of it wherever the trial ends.
+    trial: "unshare --mount sh -ec 'mount -t tmpfs none /run; ip netns add n; ip netns delete n'",
+    needed: true,
+  },
+  {
+    name: "settings",
+    trial:
+      "setting=/proc/sys/net/ipv6/conf/all/disable_ipv6; [ ! -e $setting ] || echo 1 >$setting",
+    needed: true,
+  },
   { name: "bridge", trial: "ip link add b0 type bridge", module: "bridge", needed: true },
   { name: "veth", trial: "ip link add v0 type veth peer name v1", module: "veth", needed: true },
   {
@@ -227,7 +232,8 @@ async function checkNetworkFeatures(): Promise<HostCheck[]> {
       const said = error instanceof HostError && error.stderr !== ""
         ? error.stderr.trim().split("\n")[0]!
         : messageOf(error);
-      checks.push(bad(label, said, `as root: modprobe -a ${module}`, needed));
+      const mend = module === undefined ? AS_ROOT : `as root: modprobe -a ${module}`;
+      checks.push(bad(label, said, mend, needed));
     }
   }
   return checks;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { HostCheck } from "../lib/cli/ports.ts";
+import { run } from "./command.ts";
 import { checkHost } from "./doctor.ts";
 
 function named(checks: readonly HostCheck[], name: string): HostCheck {
@@ -62,4 +63,54 @@ Deno.test("without programs in PATH, each is reported with its package", async (
   assert.deepEqual([named(checks, "nft").ok, named(checks, "nft").needed], [false, false]);
   assert.equal(named(checks, "network: bridge").ok, false);
   assert.equal(named(checks, "QEMU").ok, false);
+});
+
+const needsRoot = Deno.uid() !== 0 && (console.warn("skipped: namespaces need root"), true);
+
+Deno.test({
+  name: "a namespace is tried without a trace, wherever the trial ends",
+  ignore: needsRoot,
+  fn: async () => {
+    const directory = await Deno.makeTempDir({ prefix: "clrr-doctor-" });
+    const path = Deno.env.get("PATH")!;
+    let stuck: HostCheck[];
+    try {
+      const script = `#!/bin/sh\ncase $2 in delete) exit 7;; esac\nPATH=${path} exec ip "$@"\n`;
+      await Deno.writeTextFile(`${directory}/ip`, script, { mode: 0o755 });
+      Deno.env.set("PATH", `${directory}:${path}`);
+      stuck = await checkHost();
+    } finally {
+      Deno.env.set("PATH", path);
+      await Deno.remove(directory, { recursive: true });
+    }
+    assert.equal(named(stuck, "network: namespace").ok, false);
+    assert.equal(named(await checkHost(), "network: namespace").ok, true);
+    assert.doesNotMatch(await run(["ip", "netns", "list"]), /^n\b/m);
+    assert.doesNotMatch(await Deno.readTextFile("/proc/self/mounts"), / \/run\/netns\/n /);
+  },
+});
+
+Deno.test({
+  name: "a container that is not privileged is told so",
+  ignore: needsRoot,
+  fn: async () => {
+    const mounts = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+    const doctor = new URL("./doctor.ts", import.meta.url).href;
+    const checks: HostCheck[] = JSON.parse(
+      await run(
+        ["unshare", "--mount", "sh", "-ec", `${mounts} && exec "$@"`, "sh"]
+          .concat(Deno.execPath(), ["run", "-A", "--no-check", "--no-lock", "-"]),
+        {
+          stdin: `import { checkHost } from "${doctor}";
+            console.log(JSON.stringify(await checkHost()));`,
+        },
+      ),
+    );
+    const { ok, needed, detail, mend } = named(checks, "network: settings");
+    assert.deepEqual([ok, needed], [false, true]);
+    assert.match(detail, /disable_ipv6: Read-only file system/);
+    assert.match(mend, /docker run --privileged/);
+    assert.equal(named(checks, "network: bridge").ok, true);
+    assert.equal(named(await checkHost(), "network: settings").ok, true);
+  },
 });
