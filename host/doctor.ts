@@ -9,6 +9,7 @@ import { formatBytes } from "../lib/cli/quantities.ts";
 import { HostError, messageOf } from "../lib/errors.ts";
 import { run } from "./command.ts";
 import { closeFd, errno, libc, O_RDWR, openFd } from "./libc.ts";
+import { acceptCommand, findForwardDrops } from "./nftables.ts";
 import { scratchRoot } from "./run_directory.ts";
 
 /** What the caller knows and this layer does not. */
@@ -227,7 +228,8 @@ async function checkNetworkFeatures(): Promise<HostCheck[]> {
     const label = `network: ${name}`;
     try {
       await run(["unshare", "--net", "sh", "-ec", trial], { timeoutMs: TRIAL_TIMEOUT_MS });
-      checks.push(good(label, "works", needed));
+      const drops = name === "NAT" ? await findForwardDrops() : [];
+      checks.push(drops.length === 0 ? good(label, "works", needed) : filtered(label, drops));
     } catch (error) {
       const said = error instanceof HostError && error.stderr !== ""
         ? error.stderr.trim().split("\n")[0]!
@@ -237,6 +239,16 @@ async function checkNetworkFeatures(): Promise<HostCheck[]> {
     }
   }
   return checks;
+}
+
+/** NAT works by itself, but another firewall has these chains. */
+function filtered(label: string, chains: readonly string[]): HostCheck {
+  return bad(
+    label,
+    `works, but the firewall's ${chains.join(", ")} drops what none of its rules accepts`,
+    `as root: ${chains.map(acceptCommand).join("; ")}`,
+    false,
+  );
 }
 
 function checkDisk(label: string, directory: string, otherwise: string): HostCheck {

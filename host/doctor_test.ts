@@ -90,21 +90,22 @@ Deno.test({
   },
 });
 
+/** The checks of a doctor in a mount and a network namespace of its own, in which `commands` were run before. */
+async function checksAfter(commands: string): Promise<HostCheck[]> {
+  const doctor = new URL("./doctor.ts", import.meta.url).href;
+  const stdin = `import { checkHost } from "${doctor}";
+    console.log(JSON.stringify(await checkHost()));`;
+  const deno = [Deno.execPath(), "run", "-A", "--no-check", "--no-lock", "-"];
+  const shell = ["sh", "-ec", `${commands}; exec "$@"`, "sh"];
+  return JSON.parse(await run(["unshare", "--mount", "--net", ...shell, ...deno], { stdin }));
+}
+
 Deno.test({
   name: "a container that is not privileged is told so",
   ignore: needsRoot,
   fn: async () => {
-    const mounts = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
-    const doctor = new URL("./doctor.ts", import.meta.url).href;
-    const checks: HostCheck[] = JSON.parse(
-      await run(
-        ["unshare", "--mount", "sh", "-ec", `${mounts} && exec "$@"`, "sh"]
-          .concat(Deno.execPath(), ["run", "-A", "--no-check", "--no-lock", "-"]),
-        {
-          stdin: `import { checkHost } from "${doctor}";
-            console.log(JSON.stringify(await checkHost()));`,
-        },
-      ),
+    const checks = await checksAfter(
+      "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys",
     );
     const { ok, needed, detail, mend } = named(checks, "network: settings");
     assert.deepEqual([ok, needed], [false, true]);
@@ -112,5 +113,27 @@ Deno.test({
     assert.match(mend, /docker run --privileged/);
     assert.equal(named(checks, "network: bridge").ok, true);
     assert.equal(named(await checkHost(), "network: settings").ok, true);
+  },
+});
+
+Deno.test({
+  name: "a firewall that drops what NAT lets out is named, with what lets it out",
+  ignore: needsRoot,
+  fn: async () => {
+    const chain = (name: string, hook: string, policy: string) =>
+      `nft 'add chain ${name} { type filter hook ${hook} priority 0; policy ${policy}; }'`;
+    const firewall = [
+      "nft 'add table ip filter; add table inet other; add table ip6 six'",
+      chain("ip filter FORWARD", "forward", "drop"),
+      chain("ip filter INPUT", "input", "drop"),
+      chain("inet other forward", "forward", "accept"),
+      chain("ip6 six forward", "forward", "drop"),
+    ].join("; ");
+    const found = named(await checksAfter(firewall), "network: NAT");
+    assert.deepEqual([found.ok, found.needed], [false, false]);
+    assert.match(found.detail, /the firewall's ip filter FORWARD drops/);
+    const [, command] = /^as root: (nft .*)$/.exec(found.mend)!;
+    const mended = named(await checksAfter(`${firewall}; ${command}`), "network: NAT");
+    assert.deepEqual([mended.ok, mended.detail], [true, "works"]);
   },
 });

@@ -31,13 +31,15 @@ async function locked<T>(work: () => Promise<T>): Promise<T> {
 }
 
 async function ourChains(): Promise<Chain[]> {
-  return (await listNftables("chain")).map((c) => ({ table: c["table"]!, name: c["name"]! }))
+  return (await listNftables("chain", "ip")).map((c) => ({ table: c["table"]!, name: c["name"]! }))
     .filter((c) => runOf("natTable", c.table) !== undefined);
 }
 
 /** The runs that have a table. @throws {HostError} */
 export async function findNatRuns(): Promise<string[]> {
-  return (await listNftables("table")).flatMap((table) => runOf("natTable", table["name"]!) ?? []);
+  return (await listNftables("table", "ip")).flatMap((table) =>
+    runOf("natTable", table["name"]!) ?? []
+  );
 }
 
 /** Masquerades what leaves `subnet` through any device but the run's uplink. @throws {HostError} */

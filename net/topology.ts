@@ -21,6 +21,7 @@ import { ClusterrrError, errnoOf, HostError, messageOf } from "../lib/errors.ts"
 import type { VmNumber } from "../lib/units.ts";
 import { run } from "../host/command.ts";
 import { inNetns } from "../host/libc.ts";
+import { acceptCommand, findForwardDrops } from "../host/nftables.ts";
 import { type Cidr, parseCidr, subnetOf, subnetsOverlap } from "./cidr.ts";
 import { BPFFS, namesOf, NETNS_DIRECTORY, type RunNames, runOf, tapName } from "./names.ts";
 import { disableNat, enableNat, findNatRuns } from "./nat.ts";
@@ -55,6 +56,8 @@ export interface NetworkPlan {
 export interface Network {
   /** The path of its namespace, `/run/netns/clrr-<run>`. */
   readonly netns: string;
+  /** What the user should know of it, a line each. */
+  readonly notes: readonly string[];
   /** The name of a VM's tap. @throws {Error} for a VM that is not in the plan */
   tapOf(vm: VmNumber): string;
   /** What to put before a command to run it inside: `["nsenter", "--net=…"]`. */
@@ -111,9 +114,14 @@ export async function createNetwork(plan: NetworkPlan): Promise<Network> {
     for (const step of undo.reverse()) await step().catch(() => {});
     throw error;
   }
+  const drops = uplink?.nat ? await findForwardDrops() : [];
   return {
     netns: names.netnsPath,
     enter,
+    notes: drops.map((chain) =>
+      `NAT may not work: the firewall's chain ${chain} drops what none of its rules accepts. ` +
+      `To let the VMs through, as root: ${acceptCommand(chain)}`
+    ),
     tapOf: (vm) => {
       const tap = taps.get(vm);
       if (tap === undefined) throw new Error(`VM ${vm} is not in the plan of run ${plan.run}`);

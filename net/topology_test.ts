@@ -300,6 +300,26 @@ Deno.test("where /proc/sys is read-only, as in a container, the error says what 
   assert.deepEqual(await tracesOf(plan.run), []);
 });
 
+Deno.test("NAT beside a firewall that drops what is forwarded comes with a note", async () => {
+  const uplink = { address: freshUplinkAddress(), nat: true };
+  const [plan, without] = [planOf(1, { uplink }), planOf(1, { uplink: { ...uplink, nat: false } })];
+  const firewall = "add table inet strict; add chain inet strict through " +
+    "{ type filter hook forward priority 0; policy drop; }";
+  const text = await printedBy(
+    ["unshare", "--net", "sh", "-ec", `nft '${firewall}'; exec "$@"`, "sh"],
+    `for (const plan of ${JSON.stringify([plan, without])}) {
+       const network = await createNetwork(plan);
+       await network.remove();
+       console.log(JSON.stringify(network.notes));
+     }`,
+  );
+  assert.match(
+    text,
+    /^\["NAT may not work: [^\n]*inet strict through drops[^\n]*nft 'insert.*\n\[\]\n$/,
+  );
+  for (const { run } of [plan, without]) assert.deepEqual(await tracesOf(run), []);
+});
+
 Deno.test("each missing privilege is named", () => {
   requireNetworkPrivileges("CapEff:\t000001ffffffffff\n");
   assert.throws(

@@ -111,6 +111,7 @@ async function bootInto(
     ...(uplink === undefined ? {} : { uplink: { ...uplink, mac: uplinkMac } }),
   });
   cleanup.defer(() => network.remove());
+  for (const note of network.notes) progress.note(note);
 
   const common = {
     qemu,

@@ -253,6 +253,11 @@ export class HostRecording implements RecordingAgentPort {
     return this.#agent.crashed();
   }
 
+  /** What the user should know of its network, a line each. */
+  get notes(): readonly string[] {
+    return this.#network.notes;
+  }
+
   progress(): HostProgress[] {
     return this.#agent.progress().map((vm) => ({
       ...vm,

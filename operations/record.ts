@@ -63,6 +63,7 @@ export async function record(
     signal,
   );
   try {
+    for (const note of recording.notes) progress.note(note);
     return reportOf(
       await recordAll(recording, options, progress, signal),
       recording.plan.directory,

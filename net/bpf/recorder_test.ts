@@ -361,7 +361,14 @@ Deno.test("arming a network whose tap is open fails, says why, and leaves nothin
 Deno.test("sizes that no ring or array can have are refused", async () => {
   const plan: NetworkPlan = { run: freshRun(), vms: [] };
   const nothing = async () => {};
-  const network: Network = { netns: "", enter: [], tapOf: () => "", cut: nothing, remove: nothing };
+  const network: Network = {
+    netns: "",
+    enter: [],
+    notes: [],
+    tapOf: () => "",
+    cut: nothing,
+    remove: nothing,
+  };
   for (
     const options of [{ ringBytes: 2048 }, { ringBytes: 5000 }, { inFlight: 3 }, { inFlight: 0 }]
   ) {

@@ -87,6 +87,7 @@ export class AgentRecording {
         (doing) => this.#doing = doing,
         this.#stop.signal,
       );
+      for (const note of this.#recording.notes) this.#log.warning("{note}", { note });
       this.#enter("prepared");
       for (const { name, number } of own) {
         this.#log.with({ vm: name }).info("VM {vm} is created, paused", { number });
