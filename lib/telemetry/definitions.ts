@@ -149,6 +149,11 @@ export const AGENT_METRICS = {
     "Frames in the tunnel that are not of this run",
     run,
   ),
+  tunnelFailed: counter(
+    "clusterrr_tunnel_failed_frames_dropped_total",
+    "Frames to or from other hosts whose trailer could not be added or cut off: they are lost",
+    { ...run, direction: ways },
+  ),
   linkFrames: counter(
     "clusterrr_link_frames_total",
     "Frames over a link; of those out, the ones sent again too",

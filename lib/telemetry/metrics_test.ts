@@ -57,6 +57,22 @@ Deno.test("metrics: a recording's counters come out, are overwritten, and go wit
   assert.equal(process(await metrics.text()), process(before));
 });
 
+Deno.test("metrics: frames between hosts, and those that were dropped", async () => {
+  const metrics = createAgentMetrics("1");
+  showRecording(metrics, "alone", RECORDING);
+  const tunnel = { out: 90n, in: 60n, foreign: 5n, failedOut: 2n, failedIn: 3n };
+  showRecording(metrics, "r", { ...RECORDING, recorder: { ...RECORDING.recorder, tunnel } });
+  const values = valuesOf(await metrics.text());
+  const shown = Object.entries(values).filter(([series]) => series.includes("_tunnel_"));
+  assert.deepEqual(Object.fromEntries(shown), {
+    'clusterrr_tunnel_frames_total{run="r",direction="out"}': 90,
+    'clusterrr_tunnel_frames_total{run="r",direction="in"}': 60,
+    'clusterrr_tunnel_foreign_frames_dropped_total{run="r"}': 5,
+    'clusterrr_tunnel_failed_frames_dropped_total{run="r",direction="out"}': 2,
+    'clusterrr_tunnel_failed_frames_dropped_total{run="r",direction="in"}': 3,
+  });
+});
+
 Deno.test("metrics: the lag of a replay counts VMs of other hosts, too", async () => {
   const metrics = createAgentMetrics("1");
   const vms = [

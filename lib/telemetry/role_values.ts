@@ -35,6 +35,13 @@ export function showRecording(metrics: AgentMetrics, run: string, values: Record
   metrics.recorderLost.set({ run, event: "send" }, values.recorder.lostSends);
   metrics.recorderLost.set({ run, event: "receive" }, values.recorder.lostReceives);
   metrics.tapDropped.set({ run }, values.skippedDeliveries);
+  const { tunnel } = values.recorder;
+  if (tunnel === undefined) return;
+  metrics.tunnelFrames.set({ run, direction: "out" }, tunnel.out);
+  metrics.tunnelFrames.set({ run, direction: "in" }, tunnel.in);
+  metrics.tunnelForeign.set({ run }, tunnel.foreign);
+  metrics.tunnelFailed.set({ run, direction: "out" }, tunnel.failedOut);
+  metrics.tunnelFailed.set({ run, direction: "in" }, tunnel.failedIn);
 }
 
 /** How far a replay has come on this host. */

@@ -34,13 +34,7 @@ export class AgentMetricsView {
       phases.push(phaseOf(recording.phase));
       there.add(run);
       const values = recording.values();
-      if (values === undefined) continue;
-      showRecording(metrics, run, values);
-      const { tunnel } = values.recorder;
-      if (tunnel === undefined) continue;
-      metrics.tunnelFrames.set({ run, direction: "out" }, tunnel.out);
-      metrics.tunnelFrames.set({ run, direction: "in" }, tunnel.in);
-      metrics.tunnelForeign.set({ run }, tunnel.foreign);
+      if (values !== undefined) showRecording(metrics, run, values);
     }
     for (const [run, replay] of agent.replays) {
       phases.push(replay.phase === "running" ? "replaying" : "preparing");

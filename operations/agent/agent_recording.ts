@@ -20,6 +20,7 @@ import { HostRecording } from "../host_recording.ts";
 import { locateImages, withLocalImages } from "../images.ts";
 import type { AgentState } from "./agent_state.ts";
 import { Once } from "./once.ts";
+import { logTunnelLosses } from "./tunnel_losses.ts";
 
 /** One recording on this host. */
 export class AgentRecording {
@@ -203,6 +204,8 @@ export class AgentRecording {
       try {
         manifest = begun ? recording?.conclude(end, recordS) : undefined;
         this.#vms = this.#seen();
+        const tunnel = this.values()?.recorder.tunnel;
+        if (tunnel !== undefined) logTunnelLosses(this.#log, tunnel, this.plan.tunnel!.port);
       } finally {
         // Whatever cannot be written: VMs, network and processes go.
         await recording?.close();
