@@ -1,6 +1,6 @@
 /** What the hosts of a replay found, put together into what one host's replay is reported as. */
-import type { ReplayReport, VerifyRun, VmVerification } from "../lib/cli/ports.ts";
-import { isIdentical } from "../lib/cli/verification.ts";
+import type { ReplayReport, StateCheck, VerifyRun, VmVerification } from "../lib/cli/ports.ts";
+import { isIdentical, unreached } from "../lib/cli/verification.ts";
 import type { Divergence } from "../lib/errors.ts";
 import type { ReplayResult } from "../lib/protocol/control.ts";
 import { instructionCount } from "../lib/units.ts";
@@ -26,7 +26,7 @@ export function verifyRunOf(results: readonly ReplayResult[]): VerifyRun {
   const vms = vmsOf(results).map((vm): VmVerification => ({
     name: vm.name,
     frames: { recorded: vm.framesRecorded, matched: vm.framesMatched },
-    checks: vm.checks,
+    checks: checksFromWire(vm.checks),
     console: vm.consoleEqual,
     replayS: vm.replayS,
     recordS,
@@ -38,6 +38,22 @@ export function verifyRunOf(results: readonly ReplayResult[]): VerifyRun {
     vms,
     ...(divergence === undefined ? {} : { divergence }),
   };
+}
+
+type WireCheck = ReplayResult["vms"][number]["checks"][number];
+
+/** The checks of a VM as a result of one host has them. */
+export function checksToWire(checks: readonly StateCheck[]): WireCheck[] {
+  return checks.map(({ notReached: _, ...check }) => check);
+}
+
+/**
+ * The checks of a VM. A result does not say which were not reached: they are the last ones, false in each. One
+ * that was made is not: the VM was stopped at its very instruction count.
+ */
+export function checksFromWire(checks: readonly WireCheck[]): StateCheck[] {
+  const made = checks.findLastIndex(({ icount, registers, ram }) => icount || registers || ram) + 1;
+  return checks.map((check, i) => i < made ? check : unreached(check.at));
 }
 
 function vmsOf(results: readonly ReplayResult[]) {

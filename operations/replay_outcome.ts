@@ -4,6 +4,7 @@ import type { StateCheck } from "../lib/cli/ports.ts";
 import type { LogCensus } from "../lib/roles/log_census.ts";
 import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import type { CheckResult } from "../lib/roles/state_checker.ts";
+import { unreached } from "../lib/cli/verification.ts";
 import config from "../deno.json" with { type: "json" };
 import { digestConsole } from "../lib/diff/consoles.ts";
 import { TRACE_FORMAT, TRACE_VERSION } from "../lib/diff/trace.ts";
@@ -66,7 +67,7 @@ export async function replayOnce(
   }
 }
 
-/** The recorded checks of a VM, with what a replay made of each; those that it did not make differ. */
+/** The recorded checks of a VM, with what a replay made of each. */
 export function checksOf(
   census: Pick<LogCensus, "checks">,
   made: readonly CheckResult[] = [],
@@ -74,12 +75,8 @@ export function checksOf(
   const byIcount = new Map(made.map((check) => [check.at, check]));
   return census.checks.map(({ icount }): StateCheck => {
     const check = byIcount.get(icount);
-    return {
-      at: icount,
-      icount: check?.icount ?? false,
-      registers: check?.registers ?? false,
-      ram: check?.ram ?? false,
-    };
+    if (check === undefined) return unreached(icount);
+    return { at: icount, icount: check.icount, registers: check.registers, ram: check.ram };
   });
 }
 

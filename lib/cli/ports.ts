@@ -337,6 +337,8 @@ export interface StateCheck {
   readonly icount: boolean;
   readonly registers: boolean;
   readonly ram: boolean;
+  /** The replay ended before: nothing was compared, and the three above are false. */
+  readonly notReached?: true;
 }
 
 export interface VmVerification {

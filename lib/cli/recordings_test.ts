@@ -8,6 +8,7 @@ import {
   standInOperations,
   withDirectory,
 } from "./command_fixture.ts";
+import { unreached } from "./verification.ts";
 
 Deno.test("show: for people, and for scripts", async () => {
   await withDirectory(async (dir) => {
@@ -252,6 +253,7 @@ Deno.test("verify names every check that failed", async () => {
           checks: [
             { at: 1_000, icount: true, registers: true, ram: true },
             { at: 2_000, icount: true, registers: false, ram: false },
+            unreached(3_000),
           ],
           console: false,
           replayS: 1,
@@ -265,8 +267,9 @@ Deno.test("verify names every check that failed", async () => {
     assert.equal(status, 1);
     assert.ok(
       stdout.endsWith(
-        "client  DIFFERENT  9 of 10  1 of 2 equal  DIFFERENT     2.0 s     1.0 s\n\n" +
+        "client  DIFFERENT  9 of 10  1 of 3 equal  DIFFERENT     2.0 s     1.0 s\n\n" +
           "client at instruction 2,000: registers, RAM differ\n" +
+          "client at instruction 3,000: not reached\n" +
           "FAILED: 0 of 2 replays identical to the recording.\n",
       ),
       stdout,

@@ -39,15 +39,21 @@ function worstOf(runs: readonly VmVerification[]): VmVerification {
   };
 }
 
-/** A check that a run did not reach counts as failed. */
-function worstCheck(check: StateCheck, runs: readonly VmVerification[]): StateCheck {
-  const all = runs.map((vm) => vm.checks.find((c) => c.at === check.at));
+/** A difference is worse than a check that a run did not reach, and that is worse than an equal state. */
+function worstCheck({ at }: StateCheck, runs: readonly VmVerification[]): StateCheck {
+  const made = runs.flatMap((vm) => vm.checks.find((c) => c.at === at && !c.notReached) ?? []);
+  if (made.length < runs.length && made.every(passed)) return unreached(at);
   return {
-    at: check.at,
-    icount: all.every((c) => c?.icount === true),
-    registers: all.every((c) => c?.registers === true),
-    ram: all.every((c) => c?.ram === true),
+    at,
+    icount: made.every((c) => c.icount),
+    registers: made.every((c) => c.registers),
+    ram: made.every((c) => c.ram),
   };
+}
+
+/** The check at instruction `at`, of a replay that ended before. */
+export function unreached(at: number): StateCheck {
+  return { at, icount: false, registers: false, ram: false, notReached: true };
 }
 
 /** Whether a VM's state was equal at a check. */
@@ -61,5 +67,6 @@ export function passed(check: StateCheck): boolean {
  */
 export function isIdentical(vm: VmVerification, incomplete: boolean): boolean {
   if (!vm.console) return false;
-  return incomplete || (vm.checks.every(passed) && vm.frames.matched === vm.frames.recorded);
+  if (!vm.checks.every((check) => passed(check) || (incomplete && check.notReached))) return false;
+  return incomplete || vm.frames.matched === vm.frames.recorded;
 }

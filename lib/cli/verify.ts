@@ -154,7 +154,7 @@ function describe(report: VerifyReport, style: Paint): string {
   return `${table}\n${failedChecks(report)}${cut}${verdict}\n`;
 }
 
-/** One line for each check that failed: where, and what differed. */
+/** One line for each check that failed: where, and what differed, or that it was not reached. */
 function failedChecks(report: VerifyReport): string {
   const lines: string[] = [];
   for (const vm of report.vms) {
@@ -164,7 +164,8 @@ function failedChecks(report: VerifyReport): string {
         check.registers ? [] : ["registers"],
         check.ram ? [] : ["RAM"],
       ].flat();
-      lines.push(`${vm.name} at instruction ${formatCount(check.at)}: ${what.join(", ")} differ\n`);
+      const found = check.notReached ? "not reached" : `${what.join(", ")} differ`;
+      lines.push(`${vm.name} at instruction ${formatCount(check.at)}: ${found}\n`);
     }
   }
   return lines.join("");

@@ -5,6 +5,7 @@ import type { ReplayResult } from "../../lib/protocol/control.ts";
 import type { Health } from "../../lib/telemetry/health.ts";
 import type { AgentMetrics } from "../../lib/telemetry/metrics.ts";
 import { showLink, showRecording, showReplay } from "../../lib/telemetry/role_values.ts";
+import { checksFromWire } from "../remote_replay.ts";
 import type { Agent } from "./agent.ts";
 
 /** What the phases of a run on a host are called in metrics. */
@@ -70,8 +71,9 @@ export class AgentMetricsView {
   #showResult(run: string, { vms, divergence }: ReplayResult): void {
     for (const { name, checks } of vms) {
       const labels = { run, vm: name };
-      const failed = checks.filter((check) => !passed(check));
-      this.metrics.checksCompared.set(labels, checks.length);
+      const made = checksFromWire(checks).filter((check) => !check.notReached);
+      const failed = made.filter((check) => !passed(check));
+      this.metrics.checksCompared.set(labels, made.length);
       this.metrics.checksFailed.set(labels, failed.length);
     }
     if (divergence !== undefined && !this.#diverged.has(run)) this.metrics.divergences.add({});

@@ -14,6 +14,7 @@ import { ClusterrrError, type Divergence, messageOf, PeerFailedError } from "../
 import type { Channel } from "../../lib/protocol/channel.ts";
 import type { ReplayPlan, ReplayResult, ReplayStatus } from "../../lib/protocol/control.ts";
 import { type OpenRecording, openRecording } from "../open_recording.ts";
+import { checksToWire } from "../remote_replay.ts";
 import { checksOf, replayOnce, type ReplayOutcome } from "../replay_outcome.ts";
 import { WINDOW_EPOCHS } from "../replay_world.ts";
 import type { AgentState } from "./agent_state.ts";
@@ -206,7 +207,7 @@ function resultOf(
         endedBy: vm === undefined
           ? "stopped"
           : vm.cutOff ?? (vm.end === undefined ? "stopped" : "end of log"),
-        checks: withChecks ? checksOf(census, outcome.checks.get(name)) : [],
+        checks: withChecks ? checksToWire(checksOf(census, outcome.checks.get(name))) : [],
       };
     }),
     replayS: outcome.replayS,
