@@ -30,7 +30,7 @@ import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { CheckpointIndex, type IndexedCheckpoint } from "./checkpoint_index.ts";
 import { consolesEqual } from "./consoles.ts";
 import { type OpenRecording, openRecording, vmNamed } from "./open_recording.ts";
-import { newName } from "./pack_files.ts";
+import { newName, onDisk } from "./pack_files.ts";
 import { ReplayWorld, type WorldVm } from "./replay_world.ts";
 
 /** How a session replays. */
@@ -355,19 +355,20 @@ export class ReplaySession implements SessionPort {
   }
 
   async saveMemory(name: string, address: number, bytes: number, file: string): Promise<void> {
-    const { vm } = this.#vm(name);
-    this.#standing(name);
-    const path = `${await Deno.realPath(file.replace(/[^/]*$/, "") || ".")}/${
-      file.split("/").at(-1)
-    }`;
-    const partial = newName(path);
-    try {
-      await saveMemory(vm.qmp, partial, { address, size: bytes });
-      await Deno.rename(partial, path);
-    } catch (error) {
-      await rm(partial, { force: true });
-      throw error;
-    }
+    const { qmp } = this.#standing(name);
+    await onDisk("write", file, async () => {
+      const path = `${await Deno.realPath(file.replace(/[^/]*$/, "") || ".")}/${
+        file.split("/").at(-1)
+      }`;
+      const partial = newName(path);
+      try {
+        await saveMemory(qmp, partial, { address, size: bytes });
+        await Deno.rename(partial, path);
+      } catch (error) {
+        await rm(partial, { force: true });
+        throw error;
+      }
+    });
   }
 
   #vm(name: string): WorldVm {

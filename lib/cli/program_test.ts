@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { makeRecording } from "../catalog/recording_fixture.ts";
 import {
   ClusterrrError,
@@ -128,6 +128,11 @@ Deno.test("flags become options", async () => {
       }],
       [["state", "client", "--session", "abc123"], [["state", "client"], "abc123"]],
       [["x", "client", "/4xw", "0x10"], [["x", "client", "/4xw", "0x10"], undefined]],
+      [["pmemsave", "client", "0", "9", "m.bin"], [
+        ["pmemsave", "client", "0", "9", resolve("m.bin")],
+        undefined,
+      ]],
+      [["pmemsave", "client", "0", "9", "/m"], [["pmemsave", "client", "0", "9", "/m"], undefined]],
       [["timeline", "trio"], { directory: recording, frames: false }],
       [["timeline", "trio", "--frames", "--vm", "client", "--from", "0", "--to", "2s"], {
         directory: recording,

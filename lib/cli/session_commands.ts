@@ -6,9 +6,13 @@ import { object } from "@optique/core/constructs";
 import { multiple, optional } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
 import { string } from "@optique/core/valueparser";
+import { resolve } from "node:path";
 import { SESSION_COMMANDS, type SessionCommandName } from "../session/commands.ts";
 import { defineSubcommand, jsonFlag, sentence } from "./subcommand.ts";
 import { printJson } from "./terminal.ts";
+
+/** Which word of `pmemsave VM ADDRESS BYTES FILE` is the file. */
+const PMEMSAVE_FILE = 3;
 
 /** The subcommand that has a session run `name`. */
 export function sessionCommand(name: SessionCommandName) {
@@ -32,10 +36,17 @@ export function sessionCommand(name: SessionCommandName) {
       json: jsonFlag(),
     }),
     async run({ words, session, json }, context) {
-      const answer = await context.operations.askSession([name, ...words], session);
+      const own = withFullPath(name, words);
+      const answer = await context.operations.askSession([name, ...own], session);
       if (json) printJson(context.terminal, answer.value);
       else context.terminal.out(answer.text);
       return 0;
     },
   });
+}
+
+/** The words of a command for a session, which has a working directory of its own. */
+function withFullPath(name: SessionCommandName, words: readonly string[]): readonly string[] {
+  const at = name === "pmemsave" ? PMEMSAVE_FILE : -1;
+  return words.map((word, i) => i === at ? resolve(word) : word);
 }

@@ -62,6 +62,9 @@ export interface SessionPort {
   console(vm: string): Promise<string>;
   /** A line of QEMU's human monitor that only looks: `x`, `xp`, `info …`. */
   monitor(vm: string, line: string): Promise<string>;
-  /** Writes `bytes` bytes of guest-physical memory from `address` to `file`. */
+  /**
+   * Writes `bytes` bytes of guest-physical memory from `address` to `file`.
+   * @throws {ClusterrrError} where the disk refuses
+   */
   saveMemory(vm: string, address: number, bytes: number, file: string): Promise<void>;
 }

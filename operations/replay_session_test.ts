@@ -1,0 +1,55 @@
+/** A session whose VMs do as they are told: what becomes of it when something fails. */
+import assert from "node:assert/strict";
+import type { QmpClient } from "../hypervisor/qmp/client.ts";
+import { withDirectory } from "../lib/cli/command_fixture.ts";
+import { SILENT } from "../lib/cli/progress.ts";
+import { HostError } from "../lib/errors.ts";
+import type { OpenRecording } from "./open_recording.ts";
+import { ReplaySession } from "./replay_session.ts";
+import { ReplayWorld } from "./replay_world.ts";
+
+/** A session that stands at the start of a recording in `directory` with one VM, called left. */
+async function standing(directory: string, qmp: Partial<QmpClient> = {}) {
+  const world = {
+    vms: [{ vm: { number: 1, name: "left", qmp } }],
+    hasEnded: () => false,
+    close: () => Promise.resolve(),
+  };
+  const recording = { directory, manifest: { vms: [{ number: 1, name: "left" }] } };
+  const session: ReplaySession = Reflect.construct(ReplaySession, [
+    recording as unknown as OpenRecording,
+    { directory },
+    SILENT,
+    new AbortController().signal,
+  ]);
+  const open = ReplayWorld.open;
+  try {
+    ReplayWorld.open = () => Promise.resolve(world as unknown as ReplayWorld);
+    await session.goToStart();
+  } finally {
+    ReplayWorld.open = open;
+  }
+  return session;
+}
+
+Deno.test("session: memory is written to a file, whole; where the disk refuses, that is an error of ours", async () => {
+  await withDirectory(async (dir) => {
+    const session = await standing(dir, {
+      async execute(_command: string, { filename }: { filename: string }) {
+        await Deno.writeTextFile(filename, "memory");
+      },
+    } as unknown as Partial<QmpClient>);
+    await session.saveMemory("left", 0, 6, `${dir}/page.bin`);
+    assert.equal(await Deno.readTextFile(`${dir}/page.bin`), "memory");
+    await Deno.mkdir(`${dir}/folder`);
+    for (const file of [`${dir}/none/page.bin`, `${dir}/folder`, `${dir}/page.bin/x`]) {
+      await assert.rejects(session.saveMemory("left", 0, 6, file), (error) => {
+        assert.ok(error instanceof HostError, `${error}`);
+        assert.match(error.message, new RegExp(`^write ${file} failed`));
+        return true;
+      });
+    }
+    const left = (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort();
+    assert.deepEqual(left, ["folder", "page.bin"]);
+  });
+});
