@@ -162,7 +162,7 @@ export class ReplaySession implements SessionPort {
   /** {@link goTo} without looking at what is there. */
   async bringTo(target: SeekTarget): Promise<void> {
     this.#requireStanding();
-    try {
+    await this.#moving(async () => {
       switch (target.kind) {
         case "instruction":
           return await this.#goToInstruction(target.vm, target.icount);
@@ -171,8 +171,14 @@ export class ReplaySession implements SessionPort {
         case "time":
           return await this.#goToEpoch(this.#epochAt(target.ms));
       }
+    });
+  }
+
+  /** VMs that went wrong may not even answer: the next seek begins with new ones. */
+  async #moving<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
     } catch (error) {
-      // VMs that went wrong may not even answer: the next seek begins with new ones.
       if (error instanceof DivergenceError || error instanceof QmpError) await this.close();
       throw error;
     } finally {
@@ -280,8 +286,7 @@ export class ReplaySession implements SessionPort {
   async finish(): Promise<SessionEnd> {
     this.#requireStanding();
     const { world, recording: { directory } } = this;
-    const results = await world.runTo(undefined);
-    this.progress.clear();
+    const results = await this.#moving(() => world.runTo(undefined));
     const vms = results.map(({ name, number, framesMatched, framesRecorded, cutOff }) => {
       const each = this.#vm(name);
       const complete = each.census.complete && cutOff === undefined;

@@ -3,17 +3,22 @@ import assert from "node:assert/strict";
 import type { QmpClient } from "../hypervisor/qmp/client.ts";
 import { withDirectory } from "../lib/cli/command_fixture.ts";
 import { SILENT } from "../lib/cli/progress.ts";
-import { HostError } from "../lib/errors.ts";
+import { DivergenceError, HostError, InterruptedError, QmpError } from "../lib/errors.ts";
 import type { OpenRecording } from "./open_recording.ts";
 import { ReplaySession } from "./replay_session.ts";
 import { ReplayWorld } from "./replay_world.ts";
 
 /** A session that stands at the start of a recording in `directory` with one VM, called left. */
-async function standing(directory: string, qmp: Partial<QmpClient> = {}) {
+async function standing(
+  directory: string,
+  { qmp = {}, runTo }: { qmp?: Partial<QmpClient>; runTo?: () => Promise<never> },
+) {
+  let isOpen = true;
   const world = {
     vms: [{ vm: { number: 1, name: "left", qmp } }],
     hasEnded: () => false,
-    close: () => Promise.resolve(),
+    runTo,
+    close: () => Promise.resolve(void (isOpen = false)),
   };
   const recording = { directory, manifest: { vms: [{ number: 1, name: "left" }] } };
   const session: ReplaySession = Reflect.construct(ReplaySession, [
@@ -29,16 +34,17 @@ async function standing(directory: string, qmp: Partial<QmpClient> = {}) {
   } finally {
     ReplayWorld.open = open;
   }
-  return session;
+  return { session, isOpen: () => isOpen };
 }
 
 Deno.test("session: memory is written to a file, whole; where the disk refuses, that is an error of ours", async () => {
   await withDirectory(async (dir) => {
-    const session = await standing(dir, {
+    const qmp = {
       async execute(_command: string, { filename }: { filename: string }) {
         await Deno.writeTextFile(filename, "memory");
       },
-    } as unknown as Partial<QmpClient>);
+    } as unknown as Partial<QmpClient>;
+    const { session } = await standing(dir, { qmp });
     await session.saveMemory("left", 0, 6, `${dir}/page.bin`);
     assert.equal(await Deno.readTextFile(`${dir}/page.bin`), "memory");
     await Deno.mkdir(`${dir}/folder`);
@@ -52,4 +58,24 @@ Deno.test("session: memory is written to a file, whole; where the disk refuses, 
     const left = (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort();
     assert.deepEqual(left, ["folder", "page.bin"]);
   });
+});
+
+Deno.test("session: where the rest went wrong, the next command finds no broken VMs", async () => {
+  const divergence = new DivergenceError({
+    vm: "left",
+    instructionCount: 7n,
+    sendNumber: null,
+    what: "it stalls",
+    expected: "",
+    actual: "",
+    likelyCause: "a device",
+  });
+  const gone = new QmpError("cont", "Closed", "QEMU is gone");
+  for (const error of [divergence, gone, new InterruptedError("interrupted")]) {
+    const isBroken = !(error instanceof InterruptedError);
+    const { session, isOpen } = await standing("/r", { runTo: () => Promise.reject(error) });
+    await assert.rejects(session.finish(), error);
+    assert.equal(isOpen(), !isBroken, error.name);
+    if (isBroken) await assert.rejects(session.state(), /stands nowhere: seek first/);
+  }
 });

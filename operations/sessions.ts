@@ -44,8 +44,8 @@ export async function openSession(
 }
 
 class ListeningSession implements OpenedSession {
-  readonly over: Promise<void>;
-  readonly #end: () => void;
+  readonly over: Promise<SessionAnswer>;
+  readonly #end: (answer: SessionAnswer) => void;
   readonly #run: RunDirectory;
   readonly #listener: Deno.UnixListener;
   readonly #serving: Promise<void>;
@@ -59,7 +59,7 @@ class ListeningSession implements OpenedSession {
     private readonly debuggers: readonly GdbProxy[],
     private readonly debugged: readonly string[],
   ) {
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve } = Promise.withResolvers<SessionAnswer>();
     this.over = promise;
     this.#end = resolve;
     this.#run = RunDirectory.create(`session ${directory}`);
@@ -79,7 +79,7 @@ class ListeningSession implements OpenedSession {
     const answer = this.#last.catch(() => {}).then(() => runSessionCommand(this.session, words));
     this.#last = answer;
     const done = await answer;
-    if (done.over) this.#end();
+    if (done.over) this.#end(done);
     return done;
   }
 

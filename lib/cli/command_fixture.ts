@@ -14,6 +14,7 @@ import type {
   VerifyRun,
 } from "./ports.ts";
 import { ClusterrrError } from "../errors.ts";
+import type { SessionAnswer } from "../session/commands.ts";
 import { runProgram } from "./program.ts";
 import type { Terminal } from "./terminal.ts";
 import { verification } from "./verification_fixture.ts";
@@ -155,7 +156,7 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
     },
     openSession(options) {
       note("openSession", options);
-      const { promise, resolve } = Promise.withResolvers<void>();
+      const { promise, resolve } = Promise.withResolvers<SessionAnswer>();
       return Promise.resolve({
         name: "abc123",
         gdb: (options.gdb ?? []).map((vm) => ({ vm, address: "127.0.0.1:4321" })),
@@ -164,8 +165,9 @@ export function standInOperations(calls: Call[], changes: Partial<Operations> = 
           note("run", words);
           if (words[0] === "bad") return Promise.reject(new ClusterrrError("no such command"));
           const over = words[0] === "quit";
-          if (over) resolve();
-          return Promise.resolve({ text: `${words.join(" ")}\n`, value: { words }, over });
+          const answer = { text: `${words.join(" ")}\n`, value: { words }, over };
+          if (over) resolve(answer);
+          return Promise.resolve(answer);
         },
         close() {
           note("close", undefined);

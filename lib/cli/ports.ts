@@ -225,8 +225,8 @@ export interface OpenedSession {
   readonly name: string;
   /** Where gdb can connect, for each VM that was asked for. */
   readonly gdb: readonly { readonly vm: string; readonly address: string }[];
-  /** Resolves when a command, from wherever, has ended it. */
-  readonly over: Promise<void>;
+  /** Resolves when a command, from wherever, has ended it: to the answer of that. */
+  readonly over: Promise<SessionAnswer>;
   /** Runs one of the commands of `lib/session`. @throws {ClusterrrError} */
   run(words: readonly string[]): Promise<SessionAnswer>;
   close(): Promise<void>;

@@ -7,7 +7,7 @@ import { multiple, optional } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
 import { string } from "@optique/core/valueparser";
 import { resolve } from "node:path";
-import { SESSION_COMMANDS, type SessionCommandName } from "../session/commands.ts";
+import { saysDifferent, SESSION_COMMANDS, type SessionCommandName } from "../session/commands.ts";
 import { defineSubcommand, jsonFlag, sentence } from "./subcommand.ts";
 import { printJson } from "./terminal.ts";
 
@@ -40,7 +40,7 @@ export function sessionCommand(name: SessionCommandName) {
       const answer = await context.operations.askSession([name, ...own], session);
       if (json) printJson(context.terminal, answer.value);
       else context.terminal.out(answer.text);
-      return 0;
+      return saysDifferent(answer) ? 1 : 0;
     },
   });
 }

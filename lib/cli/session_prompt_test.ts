@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { makeRecording } from "../catalog/recording_fixture.ts";
+import type { SessionAnswer } from "../session/commands.ts";
 import { commandLine, MemoryTerminal, withDirectory } from "./command_fixture.ts";
+import type { Operations } from "./ports.ts";
 
 const TARGET = { kind: "instruction", vm: "client", icount: 7 };
 
@@ -68,5 +70,44 @@ Deno.test("session prompt: --hold waits for others, or for a signal; --json prin
     assert.equal(calls.length, 3, "standard input is left alone");
     assert.equal((await run(["replay", path, "--hold"])).status, 2);
     assert.equal((await run(["replay", path, "--to", "soon"])).status, 2);
+  });
+});
+
+Deno.test("session prompt: where the rest was not what was recorded, the exit status is 1", async () => {
+  await withDirectory(async (dir) => {
+    const path = await makeRecording(join(dir, "r"));
+    const hold = ["--hold", "--json"];
+    for (const ok of [true, false]) {
+      const end = { text: "end\n", value: { ok, vms: [] }, over: true };
+      /** A session whose commands end it, or that another process has ended. */
+      const ending = (over: Promise<SessionAnswer>): Partial<Operations> => ({
+        openSession: () =>
+          Promise.resolve({
+            name: "abc123",
+            gdb: [],
+            over,
+            run: ([name]) =>
+              Promise.resolve(name === "continue" ? end : { text: "", value: { vms: [] } }),
+            close: () => Promise.resolve(),
+          }),
+        askSession: () => Promise.resolve(end),
+      });
+      const here = commandLine(dir, ending(new Promise(() => {})));
+      for (const interactive of [true, false]) {
+        const terminal = new MemoryTerminal();
+        Object.assign(terminal, { interactive, input: ["continue", "state"] });
+        const { status } = await here(["replay", path, "--to", "3"], terminal);
+        assert.equal(status, ok ? 0 : 1);
+      }
+      const elsewhere = commandLine(dir, ending(Promise.resolve(end)));
+      for (const args of [["replay", path, "--to", "3"], ["replay", path, "--to", "3", ...hold]]) {
+        const waiting = new MemoryTerminal();
+        waiting.lines = async function* () {
+          yield await new Promise<string>(() => {});
+        };
+        assert.equal((await elsewhere(args, waiting)).status, ok ? 0 : 1, args.join(" "));
+      }
+      assert.equal((await elsewhere(["continue"])).status, ok ? 0 : 1);
+    }
   });
 });

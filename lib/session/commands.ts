@@ -18,6 +18,11 @@ export interface SessionAnswer {
   readonly over?: boolean;
 }
 
+/** Whether an answer says that the replay was not what was recorded. */
+export function saysDifferent({ value }: Pick<SessionAnswer, "value">): boolean {
+  return (value as { readonly ok?: unknown } | null)?.ok === false;
+}
+
 interface SessionCommand {
   readonly usage: string;
   readonly brief: string;
