@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { makeRecording } from "../catalog/recording_fixture.ts";
+import { ClusterrrError } from "../errors.ts";
 import type { HostState, RecordingEntry } from "../protocol/control.ts";
 import type { ClusterAddress, ClusterClient } from "./cluster_ports.ts";
 import { clusterAddress } from "./cluster_options.ts";
@@ -134,20 +135,31 @@ function standIn(calls: Call[], changes: Partial<ClusterClient> = {}): ClusterCl
 }
 
 /** Runs a command line; `calls` begins with the address that was connected to. */
-async function run(args: readonly string[], terminal = new MemoryTerminal()) {
+async function run(
+  args: readonly string[],
+  terminal = new MemoryTerminal(),
+  changes: Partial<ClusterClient> = {},
+) {
   const calls: Call[] = [];
   let outcome: { status: number; stdout: string; stderr: string } | undefined;
   await withDirectory(async (dir) => {
     const cluster = {
       connect(address: ClusterAddress) {
         calls.push(["connect", address]);
-        return Promise.resolve(standIn(calls));
+        return Promise.resolve(standIn(calls, changes));
       },
     };
-    const changes = { cluster } as unknown as Parameters<typeof commandLine>[1];
-    const placed = args.map((arg) => arg === "OUT" ? join(dir, "out") : arg);
-    const { status, stdout, stderr } = await commandLine(dir, changes)(placed, terminal);
-    outcome = { status, stdout: stdout.replaceAll(dir, "DIR"), stderr };
+    const operations = { cluster } as unknown as Parameters<typeof commandLine>[1];
+    await Deno.mkdir(join(dir, "used/already"), { recursive: true });
+    const placed = args.map((arg) =>
+      arg === "OUT" || arg === "USED" ? join(dir, arg.toLowerCase()) : arg
+    );
+    const { status, stdout, stderr } = await commandLine(dir, operations)(placed, terminal);
+    outcome = {
+      status,
+      stdout: stdout.replaceAll(dir, "DIR"),
+      stderr: stderr.replaceAll(dir, "DIR"),
+    };
   });
   return { ...outcome!, calls };
 }
@@ -248,6 +260,27 @@ Deno.test("record: on the hosts, and collected where a directory is named", asyn
   const nowhere = await run(["record", "c.yaml"]);
   assert.deepEqual([nowhere.status, nowhere.calls], [2, []]);
   assert.match(nowhere.stderr, /Say where: --out DIR/);
+});
+
+Deno.test("record: what cannot be collected is refused before it is recorded", async () => {
+  const used = await run(["record", "c.yaml", "--out", "USED", ...AT]);
+  assert.deepEqual([used.status, used.calls], [1, []]);
+  assert.match(used.stderr, /DIR\/used exists and is not empty/);
+  const untagged = await run(["record", "c.yaml", "--tag", "ci", ...AT]);
+  assert.deepEqual([untagged.status, untagged.calls], [2, []]);
+  assert.match(untagged.stderr, /--tag .* needs --out DIR/);
+});
+
+Deno.test("record: where the collecting fails, the recording is named, and how to get it later", async () => {
+  const collect = () => Promise.reject(new ClusterrrError("no space left"));
+  const args = ["record", "c.yaml", "--out", "OUT", ...AT];
+  const { status, stdout, stderr } = await run(args, new MemoryTerminal(), { collect });
+  assert.deepEqual([status, stdout], [1, ""]);
+  assert.match(stderr, /^clusterrr: Recording trio \(0123456789abcdef\) .*: no space left$/m);
+  assert.match(
+    stderr,
+    /^Later: clusterrr collect 0123456789abcdef --out DIR\/out --coordinator c:7400$/m,
+  );
 });
 
 Deno.test("replay and verify: on the hosts that are wanted", async () => {

@@ -4,9 +4,11 @@ import { multiple, optional, withDefault } from "@optique/core/modifiers";
 import { argument, flag, option } from "@optique/core/primitives";
 import { integer, string } from "@optique/core/valueparser";
 import { path } from "@optique/run/valueparser";
-import { messageOf, UsageError } from "../errors.ts";
+import { resolve } from "node:path";
+import { ClusterrrError, messageOf, UsageError } from "../errors.ts";
+import { requireUnused } from "../recording/recording_directory.ts";
 import { clusterOptions, type ClusterOptionValues, withCluster } from "./cluster_options.ts";
-import type { ClusterRecordReport } from "./cluster_ports.ts";
+import type { ClusterClient, ClusterRecordReport } from "./cluster_ports.ts";
 import { type FailureHunt, huntFailure, type HuntReport } from "./failure_hunt.ts";
 import type { RecordingEnd, RecordOptions, RecordReport } from "./ports.ts";
 import { formatSeconds } from "./quantities.ts";
@@ -177,6 +179,10 @@ async function recordOnHosts(
   context: Context,
 ): Promise<ExitStatus> {
   const { terminal, signal } = context;
+  if (out === undefined && tags.length > 0) {
+    throw usage("--tag is for the catalog of this host: with --coordinator it needs --out DIR.");
+  }
+  if (out !== undefined) requireUnused(resolve(out));
   const options = {
     spec,
     digestEveryMs,
@@ -190,23 +196,50 @@ async function recordOnHosts(
       json,
       (progress) => client.record(options, progress, signal),
     );
+    const status = statusOf(recorded, context);
     let directory: string | undefined;
     if (out !== undefined) {
-      // Ctrl-C has ended the recording; what is there is still wanted.
-      const never = new AbortController().signal;
-      const collected = await withProgress(
-        context,
-        json,
-        (progress) => client.collect(recorded.id, out, true, progress, never),
-      );
-      directory = collected.directory;
+      directory = await collectTo(out, recorded, client, cluster, json, context);
       await addToCatalog(context, { directory }, tags);
     }
     if (json) {
       printJson(terminal, { ...recorded, ...(directory === undefined ? {} : { directory }) });
     } else terminal.out(describeOnHosts(recorded, directory, cluster, context));
-    return statusOf(recorded, context);
+    return status;
   });
+}
+
+/**
+ * Collects what has just been recorded.
+ * @returns the directory
+ * @throws {ClusterrrError} naming the recording, which is still on its hosts
+ */
+async function collectTo(
+  out: string,
+  { name, id }: ClusterRecordReport,
+  client: ClusterClient,
+  { coordinator }: ClusterOptionValues,
+  json: boolean,
+  context: Context,
+): Promise<string> {
+  // Ctrl-C has ended the recording; what is there is still wanted.
+  const never = new AbortController().signal;
+  try {
+    const { directory } = await withProgress(
+      context,
+      json,
+      (progress) => client.collect(id, out, true, progress, never),
+    );
+    return directory;
+  } catch (cause) {
+    throw new ClusterrrError(
+      `Recording ${name} (${id}) is on its hosts, but could not be collected: ${
+        messageOf(cause)
+      }\n` +
+        `Later: clusterrr collect ${id} --out ${out} --coordinator ${coordinator}`,
+      { cause },
+    );
+  }
 }
 
 function describeOnHosts(

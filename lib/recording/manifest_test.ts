@@ -9,7 +9,7 @@ import {
   vmDirectory,
   writeManifest,
 } from "./manifest.ts";
-import { createRecordingDirectory, verifySegments } from "./recording_directory.ts";
+import { createRecordingDirectory, requireUnused, verifySegments } from "./recording_directory.ts";
 import { readItems, rrHeader } from "./testdata/item_trace.ts";
 
 const SHA256 = "0123456789abcdef".repeat(4);
@@ -127,6 +127,19 @@ Deno.test("a recording's directory is claimed once", () =>
     Deno.writeTextFileSync(`${dir}/file`, "");
     refuses(() => createRecordingDirectory(`${dir}/file`), ClusterrrError, /file exists/);
     refuses(() => createRecordingDirectory(`${dir}/file/x`), ClusterrrError, /Cannot make/);
+  }));
+
+Deno.test("a recording's directory is looked at before there is a recording", () =>
+  inRecording((dir) => {
+    requireUnused(`${dir}/deep/er`);
+    Deno.mkdirSync(`${dir}/empty`);
+    requireUnused(`${dir}/empty`);
+    assert.deepEqual([...Deno.readDirSync(`${dir}/empty`)], []);
+    Deno.writeTextFileSync(`${dir}/file`, "");
+    refuses(() => requireUnused(dir), ClusterrrError, /exists and is not empty.*--out/);
+    for (const path of [`${dir}/file`, `${dir}/file/x`]) {
+      refuses(() => requireUnused(path), ClusterrrError, /Cannot make/);
+    }
   }));
 
 Deno.test("segments are checked against a sealed manifest", () =>

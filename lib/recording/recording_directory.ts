@@ -17,14 +17,34 @@ export function createRecordingDirectory(dir: string): void {
       return;
     }
   } catch (cause) {
-    if (!(cause instanceof Deno.errors.AlreadyExists)) {
-      throw new ClusterrrError(
-        `Cannot make the directory ${dir}: ${messageOf(cause)}. Choose another with --out.`,
-        { cause },
-      );
-    }
+    if (!(cause instanceof Deno.errors.AlreadyExists)) throw cannotMake(dir, cause);
   }
-  throw new ClusterrrError(
+  throw inUse(dir);
+}
+
+/**
+ * Looks whether `dir` could be made now, for a recording that comes later.
+ * @throws {ClusterrrError} where something is there already
+ */
+export function requireUnused(dir: string): void {
+  try {
+    if ([...Deno.readDirSync(dir)].length === 0) return;
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return;
+    throw cannotMake(dir, cause);
+  }
+  throw inUse(dir);
+}
+
+function cannotMake(dir: string, cause: unknown): ClusterrrError {
+  return new ClusterrrError(
+    `Cannot make the directory ${dir}: ${messageOf(cause)}. Choose another with --out.`,
+    { cause },
+  );
+}
+
+function inUse(dir: string): ClusterrrError {
+  return new ClusterrrError(
     `${dir} exists and is not empty; a recording is never overwritten. ` +
       "Choose another directory with --out, or remove this one.",
   );
