@@ -326,6 +326,11 @@ Deno.test("collect: what came from where, and what is missing", async () => {
 Deno.test("ls and rm: the recordings on the hosts", async () => {
   const { stdout } = await run(["ls", ...AT]);
   assert.match(stdout, /^01234567 +trio +.* 3 +complete +alpha,beta$/m);
+  for (const flags of [["DIR"], ["--rescan"], ["--tag", "ci"]]) {
+    const refused = await run(["ls", ...flags, ...AT]);
+    assert.deepEqual([refused.status, refused.calls], [2, []], flags.join(" "));
+    assert.match(refused.stderr, /are for this host/);
+  }
   const removed = await run(["rm", "trio", "--yes", ...AT]);
   assert.deepEqual(removed.calls[1], ["removeRecording", "trio"]);
   const unasked = await run(["rm", "trio", ...AT]);

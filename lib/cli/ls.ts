@@ -47,8 +47,8 @@ export const ls = defineSubcommand({
   }),
   async run({ rescan, roots, tag, cluster, json }, { terminal, ...context }) {
     if (cluster.coordinator !== undefined) {
-      if (rescan || tag !== undefined) {
-        throw new UsageError("--rescan and --tag are for this host.");
+      if (rescan || roots.length > 0 || tag !== undefined) {
+        throw new UsageError("ROOT, --rescan and --tag are for this host.");
       }
       const recordings = await withCluster(
         { terminal, ...context },
