@@ -209,6 +209,7 @@ export class AgentRecording {
       } finally {
         // Whatever cannot be written: VMs, network and processes go.
         await recording?.close();
+        this.#recording = undefined; // its buffers are large; what it came to may be asked for long after
         this.#enter("concluded");
         for (const { name, framesSent, icount, ended } of this.#vms) {
           this.#log.with({ vm: name }).info("VM {vm} is recorded", { framesSent, icount, ended });
