@@ -160,8 +160,11 @@ export class CoordinatorStore {
     await changing;
   }
 
+  /** Forgets a recording and the run that made it: a host that is back would make an entry of that again. */
   async removeRecording(id: string): Promise<void> {
-    await whenUnlocked(() => this.kv.delete(["recording", id]));
+    await whenUnlocked(() =>
+      this.kv.atomic().delete(["recording", id]).delete(["run", id]).commit()
+    );
   }
 
   /** @param reference its name (the newest of that name), or the beginning of its id */
