@@ -125,6 +125,8 @@ class CoordinatorClient implements ClusterClient {
   recordings = async () => (await this.#call("recordings.list", {})).recordings;
   removeRecording = async (recording: string) =>
     void await this.#call("recordings.remove", { recording });
+  forgetRecording = async (recording: string) =>
+    void await this.#call("recordings.forget", { recording });
 
   async record(
     options: ClusterRecordOptions,

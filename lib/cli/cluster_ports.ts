@@ -57,6 +57,8 @@ export interface ClusterClient {
   stop(run: string): Promise<void>;
   recordings(): Promise<readonly RecordingEntry[]>;
   removeRecording(reference: string): Promise<void>;
+  /** Leaves its parts on their hosts. */
+  forgetRecording(reference: string): Promise<void>;
   record(
     options: ClusterRecordOptions,
     progress: Progress,

@@ -98,6 +98,7 @@ function standIn(calls: Call[], changes: Partial<ClusterClient> = {}): ClusterCl
     stop: (run) => Promise.resolve(note("stop", run)),
     recordings: () => Promise.resolve([RECORDING]),
     removeRecording: (reference) => Promise.resolve(note("removeRecording", reference)),
+    forgetRecording: (reference) => Promise.resolve(note("forgetRecording", reference)),
     record: (options) => (note("record", options), Promise.resolve(RECORDING)),
     replay(options) {
       note("replay", options);
@@ -333,6 +334,9 @@ Deno.test("ls and rm: the recordings on the hosts", async () => {
   }
   const removed = await run(["rm", "trio", "--yes", ...AT]);
   assert.deepEqual(removed.calls[1], ["removeRecording", "trio"]);
+  const forgotten = await run(["rm", "trio", "--keep-files", ...AT]);
+  assert.deepEqual(forgotten.calls[1], ["forgetRecording", "trio"]);
+  assert.equal(forgotten.stdout, "Forgot trio; its files stay on their hosts.\n");
   const unasked = await run(["rm", "trio", ...AT]);
   assert.equal(unasked.status, 2);
   assert.match(unasked.stderr, /add --yes/);

@@ -24,7 +24,7 @@ export const rm = defineSubcommand({
   description: [
     "Deletes a recording's directory and its entry in the catalog, after asking. Only a directory " +
     "that holds a recording is ever deleted. With --keep-files the entry alone goes. With --coordinator the parts on " +
-    "all its hosts are deleted.",
+    "all its hosts are deleted, or with --keep-files left there.",
   ],
   examples: ["rm before-the-fix", "rm trio.clusterrr --yes", "rm 3f9a --keep-files"],
   parser: object({
@@ -32,7 +32,7 @@ export const rm = defineSubcommand({
       description: sentence("The recording: its directory, its name, or the beginning of its id."),
     }),
     keepFiles: withDefault(
-      flag("--keep-files", { description: sentence("Only forget it: leave the directory.") }),
+      flag("--keep-files", { description: sentence("Only forget it: leave the files.") }),
       false,
     ),
     yes: withDefault(flag("--yes", { description: sentence("Do not ask.") }), false),
@@ -40,8 +40,7 @@ export const rm = defineSubcommand({
   }),
   run({ reference, keepFiles, yes, cluster }, context) {
     if (cluster.coordinator !== undefined) {
-      if (keepFiles) throw new UsageError("--keep-files is for this host.");
-      return removeOnHosts(reference, yes, cluster, context);
+      return removeOnHosts(reference, keepFiles, yes, cluster, context);
     }
     return withCatalog(context, async (catalog) => {
       const entry = await findOrAdd(catalog, reference);
@@ -59,12 +58,18 @@ export const rm = defineSubcommand({
 
 async function removeOnHosts(
   reference: string,
+  keepFiles: boolean,
   yes: boolean,
   cluster: ClusterOptionValues,
   context: Context,
 ): Promise<ExitStatus> {
   const { terminal } = context;
   return await withCluster(context, cluster, async (client): Promise<ExitStatus> => {
+    if (keepFiles) {
+      await client.forgetRecording(reference);
+      terminal.out(`Forgot ${reference}; its files stay on their hosts.\n`);
+      return 0;
+    }
     if (!yes && !confirmed(terminal, `Delete ${reference} on all its hosts?`)) return 1;
     await client.removeRecording(reference);
     terminal.out(`Deleted ${reference} on its hosts.\n`);

@@ -14,6 +14,7 @@ import {
   type HostState,
   OPERATOR_METHODS,
   type PlacedVms,
+  type RecordingEntry,
   type RecordPlan,
   type RunStatus,
 } from "../protocol/control.ts";
@@ -319,14 +320,38 @@ export class Coordinator {
       return { recording, sources };
     },
     "recordings.remove": async ({ recording: reference }) => {
-      const { id, placement } = await this.store.findRecording(reference);
-      for (const { host } of placement) {
-        await this.#host(host).call("recordings.remove", { recording: id });
+      const recording = await this.store.findRecording(reference);
+      const { id } = recording;
+      for (const host of await this.#hostsOf(recording)) {
+        await host.call("recordings.remove", { recording: id });
       }
       await this.store.removeRecording(id);
       return {};
     },
+    "recordings.forget": async ({ recording: reference }) => {
+      const { id } = await this.store.findRecording(reference);
+      await this.store.removeRecording(id);
+      return {};
+    },
   };
+
+  /**
+   * The hosts that have parts of a recording; those that are away are waited for. Not those that have been removed:
+   * what they have is out of reach.
+   * @throws {ClusterrrError} naming those that are lost
+   */
+  async #hostsOf({ id, name, placement }: RecordingEntry): Promise<ConnectedHost[]> {
+    const hosts = placement.filter(({ host }) => this.#stored.has(host))
+      .map(({ host }) => this.#host(host));
+    const asked = await Promise.allSettled(hosts.map((host) => host.whenConnected()));
+    const lost = hosts.filter((_, i) => asked[i]!.status === "rejected").map(({ name }) => name);
+    if (lost.length === 0) return hosts;
+    throw new ClusterrrError(
+      `Nothing was deleted: recording ${name} (${id}) has parts on ${lost.join(", ")}, not ` +
+        "connected. Look at clusterrr-agent there and try again. A host that is gone for good: " +
+        "`clusterrr hosts remove NAME` first. `rm --keep-files` forgets the recording alone.",
+    );
+  }
 
   /** Begins a run, unless it has begun: an operator whose connection was lost asks again. */
   async #once(run: string, begin: () => Promise<void>): Promise<{ run: string }> {

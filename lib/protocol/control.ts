@@ -365,6 +365,8 @@ export const OPERATOR_METHODS = {
     }),
   },
   "recordings.remove": { params: z.strictObject({ recording: text }), result: nothing },
+  /** Its parts stay on their hosts. */
+  "recordings.forget": { params: z.strictObject({ recording: text }), result: nothing },
 } as const;
 
 // ---- agent, called by operators and other agents on its link listener
