@@ -171,6 +171,7 @@ Deno.test("what is wrong with the arguments is named, with status 2 and nothing 
       [["boot", "c.yaml", "--save", "a/b", "--after", "1s"], /--save.*"a\/b"/, "boot --help"],
       [["record", "c.yaml", "--out"], /--out/, "record --help"],
       [["record", "c.yaml", "--out", "d", "--for", "3x"], /--for.*10s.*"3x"/, "record --help"],
+      [["record", "c.yaml", "--out", "d", "--for", "597h"], /--for.*596h, .*"597h"/, "record"],
       [["record", "c.yaml", "--out", "d", "--for", "0"], /--for/, "record --help"],
       [["record", "c.yaml", "--out", "d", "--digest-every", "-1s"], /--digest-every/, "record"],
       [["record", "c.yaml", "--out", "d", "--name", "a b"], /--name.*"a b"/, "record --help"],

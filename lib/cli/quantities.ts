@@ -8,12 +8,12 @@ export const UNIT_MS: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 
-/** The longest duration that is accepted: more must be a slip. */
-export const DURATION_MAX_MS = 1000 * 3_600_000;
+/** The longest duration that is accepted: a timer waits 2^31 - 1 ms at most, set to more it fires at once. */
+export const DURATION_MAX_MS = 596 * 3_600_000;
 
 /**
  * Milliseconds of `500ms`, `10s`, `1.5s`, `2m`, `1h`, or of several in a row (`1h30m`);
- * `undefined` where the text is not a duration of 1 ms to 1000 h.
+ * `undefined` where the text is not a duration of 1 ms to 596 h.
  */
 export function parseDuration(text: string): number | undefined {
   if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) return undefined;

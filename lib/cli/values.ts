@@ -1,5 +1,5 @@
 /** Value parsers of our own for the command line: durations, names and tags, recordings. */
-import { message } from "@optique/core/message";
+import { message, text } from "@optique/core/message";
 import { optional } from "@optique/core/modifiers";
 import { option } from "@optique/core/primitives";
 import type { Suggestion } from "@optique/core/parser";
@@ -9,7 +9,15 @@ import { checkLabel } from "../catalog/entry.ts";
 import { defaultCatalogPath, isServer } from "../catalog/store.ts";
 import { messageOf } from "../errors.ts";
 import { formatTarget, parseTarget, type SeekTarget } from "../session/target.ts";
-import { formatDuration, formatSize, parseDuration, parseSize } from "./quantities.ts";
+import {
+  DURATION_MAX_MS,
+  formatDuration,
+  formatSize,
+  parseDuration,
+  parseSize,
+} from "./quantities.ts";
+
+const LONGEST = text(formatDuration(DURATION_MAX_MS));
 
 /** `500ms`, `10s`, `2m`, `1h30m`, as milliseconds; with `zero` also `0`. */
 export function duration(options: { readonly zero?: boolean } = {}): ValueParser<"sync", number> {
@@ -22,7 +30,8 @@ export function duration(options: { readonly zero?: boolean } = {}): ValueParser
       if (ms !== undefined) return { success: true, value: ms };
       return {
         success: false,
-        error: message`Expected a duration such as 500ms, 10s, 2m or 1h, but got ${input}.`,
+        error:
+          message`Expected a duration such as 500ms, 10s, 2m or 1h, at most ${LONGEST}, but got ${input}.`,
       };
     },
     format: formatDuration,
