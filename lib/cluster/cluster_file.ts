@@ -53,6 +53,9 @@ function inOrder(path: string, problems: readonly SpecProblem[]): SpecError {
   return new SpecError(path, problems.toSorted((a, b) => a.line - b.line || a.column - b.column));
 }
 
+/** `QFI\xfb`; QEMU's `docs/interop/qcow2.txt`. */
+const QCOW2_MAGIC = [0x51, 0x46, 0x49, 0xfb];
+
 const surroundings: Surroundings = {
   kindOf(path) {
     try {
@@ -65,4 +68,9 @@ const surroundings: Surroundings = {
     }
   },
   readText: (path) => Deno.readTextFileSync(path),
+  isQcow2(path) {
+    using file = Deno.openSync(path);
+    const head = new Uint8Array(QCOW2_MAGIC.length);
+    return file.readSync(head) === head.length && QCOW2_MAGIC.every((byte, i) => byte === head[i]);
+  },
 };

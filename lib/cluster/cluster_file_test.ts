@@ -115,6 +115,15 @@ Deno.test("cluster file: args may span lines", () => {
   assert.equal(vms[0]!.kernelArgs, `${MEASURED} x=1 y=2`);
 });
 
+Deno.test("cluster file: a disk's format is what it is given, else what its name or its own head says", () => {
+  const disks = "[a.img, cloud.img, cloud.raw, a.qcow2, {image: cloud.img, format: raw}]";
+  const { vms } = parse(`name: n\nvms: [{name: a, kernel: k, disks: ${disks}}]\n`);
+  assert.deepEqual(
+    vms[0]!.disks.map(({ format }) => format),
+    ["raw", "qcow2", "qcow2", "qcow2", "raw"],
+  );
+});
+
 Deno.test("cluster file: all problems at once, in the order of the file", () => {
   const text = "name: C\nx: 1\nvms:\n  - memory: 1\n  - {name: b, kernel: k, macs: 1}\n";
   assert.deepEqual(complaint(text).split("\n").map((line) => line.split(": ", 2).join(" ")), [
@@ -139,6 +148,21 @@ Deno.test("cluster file: on disk", async () => {
     assert.equal(loaded.text, text);
     assert.equal(loaded.spec.vms[0]!.kernel, `${folder}/images/k`);
     assert.equal(loaded.spec.vms[0]!.serialInput, "a\nb");
+
+    const heads = {
+      "cloud.img": [0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 3],
+      "a.img": [0x51],
+      "b.img": [],
+    };
+    for (const [name, head] of Object.entries(heads)) {
+      await Deno.writeFile(`${folder}/${name}`, Uint8Array.from(head));
+    }
+    const disks = `disks: [${Object.keys(heads)}]`;
+    await Deno.writeTextFile(file, `name: c\nvms: [{name: a, kernel: images/k, ${disks}}]\n`);
+    assert.deepEqual(
+      (await loadClusterFile(file)).spec.vms[0]!.disks.map(({ format }) => format),
+      ["qcow2", "raw", "raw"],
+    );
 
     await Deno.writeTextFile(file, "name: c\nvms: [{name: a, kernel: images/k/k, initrd: images}]");
     await assert.rejects(loadClusterFile(file), {

@@ -22,6 +22,8 @@ export interface Surroundings {
   /** What is at an absolute path. */
   kindOf(path: string): "file" | "directory" | undefined;
   readText(path: string): string;
+  /** Whether a file says that it is a qcow2 image. */
+  isQcow2(path: string): boolean;
 }
 
 const MEMORY_DEFAULT = "256M";
@@ -182,11 +184,19 @@ export class Resolver {
     const whole = typeof disk === "string";
     const { image, format } = whole ? { image: disk, format: undefined } : disk;
     const absolute = this.#existingFile(image, whole ? at : [...at, "image"]);
-    const known = format ?? formatByName(image);
+    const known = format ?? this.#formatOf(image, absolute);
     if (known === undefined) {
       this.#report(at, `unknown format of ${shown(image)}; say {image: …, format: qcow2 or raw}`);
     }
     return { image: absolute, format: known ?? "raw" };
+  }
+
+  /** The format by the image's name. A cloud image is often a qcow2 file called .img: that says so itself. */
+  #formatOf(image: string, path: string): DiskSpec["format"] | undefined {
+    const byName = formatByName(image);
+    const { surroundings } = this;
+    if (byName !== "raw" || surroundings.kindOf(path) !== "file") return byName;
+    return surroundings.isQcow2(path) ? "qcow2" : "raw";
   }
 
   /** An address for every VM: those that are given first, so that a made one never takes theirs. */

@@ -4,11 +4,12 @@ import { SpecError } from "../errors.ts";
 import { parseClusterFile } from "./cluster_file.ts";
 import type { Surroundings } from "./resolve.ts";
 
-/** A folder `/c` in which everything is a file but `dir` and what contains `missing`. */
+/** A folder `/c` in which everything is a file but `dir` and what contains `missing`; `cloud` images are qcow2. */
 const around: Surroundings = {
   kindOf: (path) =>
     path.includes("missing") ? undefined : path.endsWith("/dir") ? "directory" : "file",
   readText: (path) => `text of ${path}`,
+  isQcow2: (path) => path.includes("cloud"),
 };
 
 /** Parses a cluster file that lies in `/c`. */
