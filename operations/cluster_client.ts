@@ -11,6 +11,7 @@ import type {
 import type { Progress, ReplayReport, VerifyReport, VerifyRun } from "../lib/cli/ports.ts";
 import { summarizeRuns } from "../lib/cli/verification.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
+import { allPages } from "../lib/coordinator/recording_pages.ts";
 import { ClusterrrError, InterruptedError, RemoteError } from "../lib/errors.ts";
 import type { CaCertificate } from "../lib/identity/certificates.ts";
 import { needsRenewal } from "../lib/identity/joining.ts";
@@ -122,7 +123,7 @@ class CoordinatorClient implements ClusterClient {
     void await this.#call("hosts.revoke", { role, name });
   status = async () => await this.#call("status", {});
   stop = async (run: string) => void await this.#call("runs.stop", { run });
-  recordings = async () => (await this.#call("recordings.list", {})).recordings;
+  recordings = () => allPages((behind) => this.#call("recordings.page", { behind }));
   removeRecording = async (recording: string) =>
     void await this.#call("recordings.remove", { recording });
   forgetRecording = async (recording: string) =>

@@ -22,6 +22,7 @@ import { type Handlers, startRpc } from "../protocol/rpc.ts";
 import type { VmNumber } from "../units.ts";
 import { ConnectedHost, type Hello } from "./connected_host.ts";
 import { concludeLate } from "./late_host.ts";
+import { pageOf } from "./recording_pages.ts";
 import { RecordingRun } from "./recording_run.ts";
 import { ReplayRun } from "./replay_run.ts";
 import { NO_OBSERVER, type RunObserver, type RunOutcome } from "./run_observer.ts";
@@ -310,7 +311,7 @@ export class Coordinator {
       this.#runs.get(run)?.stop();
       return {};
     },
-    "recordings.list": async () => ({ recordings: await this.store.recordings() }),
+    "recordings.page": async ({ behind }) => pageOf(await this.store.recordings(), behind),
     "recordings.locate": async ({ recording: reference }) => {
       const recording = await this.store.findRecording(reference);
       const sources = recording.placement.map((placed) => ({

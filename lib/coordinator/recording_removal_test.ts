@@ -20,7 +20,7 @@ async function withRecording(
 }
 
 const namesOf = async (world: SimulatedWorld) =>
-  (await world.operator.call("recordings.list", {})).recordings.map(({ id }) => id);
+  (await world.operator.call("recordings.page", { behind: null })).recordings.map(({ id }) => id);
 
 const removed = (world: SimulatedWorld, host: string) => world.agents.get(host)!.removed;
 

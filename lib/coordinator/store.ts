@@ -12,6 +12,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { whenUnlocked } from "../catalog/store.ts";
 import { ClusterrrError } from "../errors.ts";
+import { byAge } from "./recording_pages.ts";
 import { sleep } from "../sleep.ts";
 import {
   address,
@@ -136,7 +137,7 @@ export class CoordinatorStore {
 
   async recordings(): Promise<RecordingEntry[]> {
     const entries = await this.#list(["recording"], recordingEntry);
-    return entries.sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+    return entries.sort(byAge);
   }
 
   async putRecording(entry: RecordingEntry): Promise<void> {

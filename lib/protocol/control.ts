@@ -352,9 +352,12 @@ export const OPERATOR_METHODS = {
   },
   "runs.status": { params: ofRun, result: runStatus },
   "runs.stop": { params: ofRun, result: nothing },
-  "recordings.list": {
-    params: nothing,
-    result: z.strictObject({ recordings: z.array(recordingEntry) }),
+  /** The newest recordings, or those that come behind another: as many as one message holds. */
+  "recordings.page": {
+    params: z.strictObject({
+      behind: recordingEntry.pick({ id: true, createdAt: true }).nullable(),
+    }),
+    result: z.strictObject({ recordings: z.array(recordingEntry), more: z.boolean() }),
   },
   /** Where the parts of a recording are, as far as these hosts can be reached now. */
   "recordings.locate": {
