@@ -34,6 +34,7 @@ function planOf(qemu: string): RecordPlan {
 function standIn(calls: string[]): HostRecording {
   const note = (step: string) => Promise.resolve(void calls.push(step));
   return {
+    notes: [],
     arm: () => void calls.push("arm"),
     run: () => note("run"),
     quiesce: () => note("quiesce"),
@@ -42,6 +43,7 @@ function standIn(calls: string[]): HostRecording {
     finished: Promise.resolve(),
     crashed: () => new Promise(() => {}),
     progress: () => [],
+    values: () => ({ recorder: {} }),
     conclude: () => ({ vms: [], complete: true }),
     close: () => note("close"),
   } as unknown as HostRecording;
