@@ -2,6 +2,7 @@
  * Images that are more than their own bytes: those that name other files, and those that a guest sees the
  * path of. They are the same only where they were recorded, so a pack does not take them along.
  */
+import { isQcow2 } from "../lib/cluster/qcow2.ts";
 import { ClusterrrError } from "../lib/errors.ts";
 import type { ManifestVm } from "../lib/recording/manifest.ts";
 
@@ -13,8 +14,6 @@ const MULTIBOOT_MAGIC = 0x1badb002;
 /** Of the x86 boot protocol: QEMU then takes the kernel for Linux and looks no further. */
 const LINUX_MAGIC_AT = 0x202;
 const LINUX_MAGIC = 0x53726448;
-/** `QFI\xfb`, big-endian. */
-const QCOW2_MAGIC = 0x514649fb;
 /** QEMU's `docs/interop/qcow2.txt`: an incompatible feature, "the guest clusters are in another file". */
 const EXTERNAL_DATA_FILE = 1 << 2;
 
@@ -59,7 +58,7 @@ function immovable(role: Image["role"], head: Uint8Array): Reason | undefined {
 
 /** Whether a qcow2 file has a backing file, or its data elsewhere. */
 function namesOtherFiles(head: DataView): boolean {
-  if (head.byteLength < 80 || head.getUint32(0) !== QCOW2_MAGIC) return false;
+  if (head.byteLength < 80 || !isQcow2(head)) return false;
   if (head.getBigUint64(8) !== 0n) return true;
   return head.getUint32(4) >= 3 && (head.getUint32(76) & EXTERNAL_DATA_FILE) !== 0;
 }

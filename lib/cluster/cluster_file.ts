@@ -10,6 +10,7 @@
 import { resolve } from "node:path";
 import { messageOf, SpecError, type SpecProblem } from "../errors.ts";
 import { problemsOf } from "./problems.ts";
+import { isQcow2, QCOW2_MAGIC_BYTES } from "./qcow2.ts";
 import { Resolver, type Surroundings } from "./resolve.ts";
 import { clusterFileSchema } from "./schema.ts";
 import type { ClusterSpec } from "./spec.ts";
@@ -53,9 +54,6 @@ function inOrder(path: string, problems: readonly SpecProblem[]): SpecError {
   return new SpecError(path, problems.toSorted((a, b) => a.line - b.line || a.column - b.column));
 }
 
-/** `QFI\xfb`; QEMU's `docs/interop/qcow2.txt`. */
-const QCOW2_MAGIC = [0x51, 0x46, 0x49, 0xfb];
-
 const surroundings: Surroundings = {
   kindOf(path) {
     try {
@@ -70,7 +68,7 @@ const surroundings: Surroundings = {
   readText: (path) => Deno.readTextFileSync(path),
   isQcow2(path) {
     using file = Deno.openSync(path);
-    const head = new Uint8Array(QCOW2_MAGIC.length);
-    return file.readSync(head) === head.length && QCOW2_MAGIC.every((byte, i) => byte === head[i]);
+    const head = new Uint8Array(QCOW2_MAGIC_BYTES);
+    return isQcow2(new DataView(head.buffer, 0, file.readSync(head) ?? 0));
   },
 };
