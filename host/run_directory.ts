@@ -8,18 +8,24 @@
  * A run whose owner is gone, or is another process with the same number, is left over: `clusterrr clean`
  * removes it.
  */
+import { lstatSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { z } from "zod";
 import { ClusterrrError, messageOf } from "../lib/errors.ts";
 import { hasGone, statFields } from "./process_stat.ts";
 
 const RUNS = "/run/clusterrr";
-const SCRATCH_PREFIX = "clusterrr-";
 const RUN_NAME = /^[a-z0-9]{6}$/;
+const SCRATCH_NAME = /^clusterrr-([a-z0-9]{6})$/;
 
 /** Where scratch is made: `CLUSTERRR_SCRATCH`, or `/var/tmp`. */
 export function scratchRoot(): string {
   return Deno.env.get("CLUSTERRR_SCRATCH") || "/var/tmp";
+}
+
+/** Where a run that is made now has its scratch. */
+function scratchOf(run: string): string {
+  return `${resolve(scratchRoot())}/clusterrr-${run}`;
 }
 
 const ownerSchema = z.object({
@@ -50,7 +56,7 @@ export class RunDirectory {
   #scratchMade = false;
 
   private constructor(readonly run: string, private readonly command: string) {
-    this.#scratch = `${resolve(scratchRoot())}/${SCRATCH_PREFIX}${run}`;
+    this.#scratch = scratchOf(run);
   }
 
   get path(): string {
@@ -150,13 +156,11 @@ export function listRuns(): { run: string; alive: boolean }[] {
 
 /** Runs of this user that have scratch; `/run` is empty after a restart of the host, where that is not. */
 function scratchRuns(): string[] {
-  const root = scratchRoot();
-  return entriesOf(root).filter((entry) => {
-    if (!entry.startsWith(SCRATCH_PREFIX)) return false;
-    if (!RUN_NAME.test(entry.slice(SCRATCH_PREFIX.length))) return false;
-    const { isDirectory, uid } = Deno.lstatSync(`${root}/${entry}`);
-    return isDirectory && uid === Deno.uid();
-  }).map((entry) => entry.slice(SCRATCH_PREFIX.length));
+  return entriesOf(scratchRoot()).flatMap((entry) => SCRATCH_NAME.exec(entry)?.[1] ?? [])
+    .filter((run) => {
+      const info = lstatSync(scratchOf(run), { throwIfNoEntry: false }); // its run may have just ended
+      return info?.isDirectory() && info.uid === Deno.uid();
+    });
 }
 
 function entriesOf(directory: string): string[] {
@@ -207,9 +211,9 @@ export function removeDeadRun(run: string): string[] {
       done.push(`process ${child.pid} could not be ended: ${messageOf(error)}`);
     }
   }
-  const name = `${SCRATCH_PREFIX}${run}`;
-  const scratch = owner?.scratch ?? `${scratchRoot()}/${name}`;
-  for (const path of [...basename(scratch) === name ? [scratch] : [], `${RUNS}/${run}`]) {
+  const scratch = owner?.scratch ?? scratchOf(run);
+  const ours = SCRATCH_NAME.exec(basename(scratch))?.[1] === run;
+  for (const path of [...ours ? [scratch] : [], `${RUNS}/${run}`]) {
     if (removeIfThere(path)) done.push(`directory ${path}`);
   }
   return done;
