@@ -147,12 +147,11 @@ abstract class QemuVm implements VmPort {
    */
   #diskFailed({ action, reason }: Readonly<Record<string, unknown>>): void {
     if (action !== "stop" || this.#failure !== undefined) return;
+    const directory = dirname(this.run.overlays[0]!);
     this.#failure = new ClusterrrError(
       `VM ${this.name} cannot write to its disk: ${reason}\n` +
-        `What the VMs write is in ${
-          dirname(this.run.overlays[0]!)
-        } meanwhile. Make room there, or name another ` +
-        "directory with CLUSTERRR_SCRATCH.",
+        `What the VMs write is in ${directory} meanwhile. Make room there, or name another directory ` +
+        "with CLUSTERRR_SCRATCH.",
     );
     this.kill().catch(() => {}); // as it ends, its failure is heard of
   }

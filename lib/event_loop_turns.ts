@@ -1,4 +1,5 @@
 /** Long work that never waits: how signals and timers get in. */
+import { sleep } from "./sleep.ts";
 
 const TURN_MS = 50;
 
@@ -21,7 +22,7 @@ export class EventLoopTurns {
 
   /** @throws what the signal was aborted with */
   async take(): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve));
+    await sleep(0);
     this.signal.throwIfAborted();
     this.#last = performance.now();
   }

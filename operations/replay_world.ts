@@ -129,6 +129,7 @@ export class ReplayWorld {
   readonly #run: RunDirectory;
   readonly #ramCopier: RamCopier;
   readonly #vms: WorldVm[] = [];
+  readonly #startPositions: ReadonlyMap<VmNumber, VmPosition>;
   readonly #queue: FrameQueue;
   readonly #receives = new Map<VmNumber, number>();
   readonly #checkers: [VmNumber, StateChecker][] = [];
@@ -142,15 +143,15 @@ export class ReplayWorld {
     this.#run = RunDirectory.create(`replay ${directory}`);
     this.#cleanup.defer(() => this.#run.remove());
     this.#ramCopier = new RamCopier(this.#run.path);
-    const positions = startPositions(options.start);
+    this.#startPositions = startPositions(options.start);
     this.#queue = options.links?.frames ?? new RetransmissionQueue(
-      countUses(censuses, positions),
+      countUses(censuses, this.#startPositions),
       options.start && {
-        sent: new Map([...positions].map(([vm, { sends }]) => [vm, sends])),
+        sent: new Map([...this.#startPositions].map(([vm, { sends }]) => [vm, sends])),
         inFlight: options.start.inFlight,
       },
     );
-    for (const [vm, { receives }] of positions) this.#receives.set(vm, receives);
+    for (const [vm, { receives }] of this.#startPositions) this.#receives.set(vm, receives);
   }
 
   /** Starts every VM, paused. @throws {ClusterrrError} */
@@ -202,7 +203,7 @@ export class ReplayWorld {
         "again; if it diverges at the same place, look at what the guest did there.",
       ...(options.observer === undefined ? {} : { observer: options.observer }),
       window: options.links?.window ??
-        commonWindow(censuses, windowEpochs, startPositions(options.start)),
+        commonWindow(censuses, windowEpochs, this.#startPositions),
       ...(options.links === undefined
         ? { missing: this.recording.missing }
         : { elsewhere: options.links.elsewhere }),

@@ -11,7 +11,7 @@
  */
 import { EPOCH_MAX } from "../clocks/lamport.ts";
 import { ClusterrrError, messageOf } from "../errors.ts";
-import { sleepUnless } from "../sleep.ts";
+import { sleep, sleepUnless } from "../sleep.ts";
 
 /** An agent as the coordinator drives it. */
 export interface RecordingAgentPort {
@@ -109,8 +109,8 @@ export async function coordinateRecording(
     await observer.phase("sealing", end);
     await all((agent) => agent.seal());
     if (end.by !== "poweroff") return end;
-    // The log of a VM that crashed closes before its process is reaped: now it has been.
-    return await Promise.race([crash, nextTurn().then(() => end)]);
+    // The log of a VM that crashed closes before its process is reaped: now it has been, and is heard of first.
+    return await Promise.race([crash, sleep(0).then(() => end)]);
   } catch (error) {
     await Promise.allSettled(agents.map((agent) => agent.abort())); // what failed first is reported
     const failure = error instanceof ClusterrrError
@@ -150,9 +150,4 @@ async function tickPeriodically(
     last = epoch;
   }
   return await new Promise(() => {});
-}
-
-/** Lets everything that is settled be heard first. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }
