@@ -1,15 +1,27 @@
-# Pings peers=A some time after "READY" and fails or not by the last digit of the time that it took.
+# Says "READY" and, some time after its peer (peers=A) has too, pings it; fails or not by the last digit of the time
+# that the ping took. One of the two may boot seconds before the other: nothing is tossed before both are ready.
 peer=$(sed -n 's/.*peers=\([0-9.]*\).*/\1/p' /proc/cmdline)
+www=/run/www
+mkdir $www
+# await FILE: until the peer has it
+await() {
+  tries=0
+  until wget -q -O /dev/null "http://$peer/$1" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 200 ] || { echo "FAIL toss: $peer is not $1"; exit 2; }
+    sleep 0.1
+  done
+}
 echo "READY to toss"
+touch $www/ready
+httpd -h $www
+await ready
 sleep 1
-tries=0
-until answer=$(ping -c 1 -W 1 "$peer" | grep time=); do
-  tries=$((tries + 1))
-  [ $tries -lt 50 ] || exit 0
-  sleep 0.1
-done
+answer=$(ping -c 1 -W 1 "$peer" | grep time=)
 digits=${answer##*.}
 digits=${digits%% ms*}
 echo "TOSSED $digits: $answer"
-sleep 1
+touch $www/tossed
+await tossed
+sleep 1 # its peer may still ask
 case $digits in *[0-5]) exit 1 ;; esac
