@@ -65,17 +65,16 @@ export class DebuggedSessionVm implements DebuggedVm {
   }
 
   async breakAt(icount: number): Promise<void> {
+    if (this.#following === undefined) this.session.requireStanding();
     await replayBreak(this.#vm.vm.qmp, instructionCount(icount));
   }
 
-  // deno-lint-ignore require-await -- it goes on while the caller does
   async running(): Promise<void> {
+    const number = this.#number;
+    await this.session.letRun(this.name);
     this.#stopped = false;
-    this.#following = this.session.follow(this.#number, () => this.#stopped);
-    // Told by `stopped`. The VM may be waiting for what will not come: then only its end stops it.
-    this.#following.catch(async () => {
-      if (!this.#stopped) await this.#vm.vm.kill();
-    });
+    this.#following = this.session.follow(number, () => this.#stopped);
+    this.#following.catch(() => {}); // told by `stopped`: the session has ended the VM
   }
 
   async stopped(): Promise<void> {

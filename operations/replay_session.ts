@@ -6,7 +6,7 @@ import { rm } from "node:fs/promises";
 import { registers, saveMemory } from "../hypervisor/qmp/commands.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
-import { ClusterrrError, DivergenceError, QmpError } from "../lib/errors.ts";
+import { ClusterrrError } from "../lib/errors.ts";
 import { countBelow } from "../lib/bytes/growing_array.ts";
 import { summarizeFrame } from "../lib/frames/summary.ts";
 import {
@@ -49,6 +49,8 @@ export class ReplaySession implements SessionPort {
   #time = 0n;
   /** The VM that a debugger lets run. */
   #running: string | undefined;
+  /** Whoever asks, at the prompt, from other processes or under gdb: one thing is done after the other. */
+  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(
     readonly recording: OpenRecording,
@@ -77,41 +79,74 @@ export class ReplaySession implements SessionPort {
     return this.#world;
   }
 
+  /** Ends the VMs, and with them what is being done. */
   async close(): Promise<void> {
-    await this.#world?.close();
+    await this.#closeWorld();
+    await this.#last.catch(() => {});
+    await this.#closeWorld(); // of a seek that was on its way
+  }
+
+  async #closeWorld(): Promise<void> {
+    const world = this.#world;
     this.#world = undefined;
+    await world?.close();
+  }
+
+  /** Does `work` once nothing else is being done. @throws {ClusterrrError} while a debugger lets a VM run */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    const doing = this.#last.catch(() => {}).then(() => {
+      this.requireStanding();
+      return work();
+    });
+    this.#last = doing;
+    return await doing;
   }
 
   async goTo(target: SeekTarget): Promise<SessionState> {
-    await this.bringTo(target);
-    return await this.state();
+    return await this.#alone(async () => {
+      await this.#bringTo(target);
+      return await this.#state();
+    });
   }
 
   /** Every VM, paused before its first instruction. */
   async goToStart(): Promise<void> {
-    await this.close();
-    await this.#openWorld(undefined);
-    this.progress.clear();
+    await this.#alone(() =>
+      this.#moving(async () => {
+        await this.#closeWorld();
+        await this.#openWorld(undefined);
+      })
+    );
+  }
+
+  /** A debugger lets a VM run, which it {@link follow}s: until then the rest stands. */
+  async letRun(name: string): Promise<void> {
+    // deno-lint-ignore require-await -- in turn with what is being done
+    await this.#alone(async () => {
+      this.#running = name;
+    });
   }
 
   /**
-   * Moves data for a VM that a debugger lets run, until it has stopped. The others stand; where the VM
-   * waits for a frame, they are brought beyond the send of it, but not as far as they would need what
-   * the VM itself sends next.
+   * Moves data for a VM that a debugger lets run ({@link letRun}), until it has stopped. The others stand;
+   * where the VM waits for a frame, they are brought beyond the send of it, but not as far as they would
+   * need what the VM itself sends next. Where it fails, the replay stands nowhere.
    */
   async follow(vm: VmNumber, stopped: () => boolean): Promise<void> {
-    this.#running = this.recording.manifest.vms.find(({ number }) => number === vm)!.name;
     try {
-      await this.world.follow(vm, stopped, async (source, sendNumber) => {
-        const cut = this.#cutBehind(vm, source, sendNumber);
-        if (cut === undefined) return await this.#makeSend(vm, source, sendNumber);
-        await this.world.runTo(cut);
-        this.#time = cut.time;
-      });
+      await this.#moving(() => this.#follow(vm, stopped));
     } finally {
       this.#running = undefined;
-      this.progress.clear();
     }
+  }
+
+  async #follow(vm: VmNumber, stopped: () => boolean): Promise<void> {
+    await this.world.follow(vm, stopped, async (source, sendNumber) => {
+      const cut = this.#cutBehind(vm, source, sendNumber);
+      if (cut === undefined) return await this.#makeSend(vm, source, sendNumber);
+      await this.world.runTo(cut);
+      this.#time = cut.time;
+    });
   }
 
   /** A cut at which a frame has been sent that `vm` waits for, and nothing is needed that it sends later. */
@@ -154,24 +189,32 @@ export class ReplaySession implements SessionPort {
     );
   }
 
-  #requireStanding(): void {
+  /** @throws {ClusterrrError} while a debugger lets a VM run */
+  requireStanding(): void {
     if (this.#running === undefined) return;
     throw new ClusterrrError(`gdb lets VM ${this.#running} run: stop it there first (Ctrl-C).`);
   }
 
   /** {@link goTo} without looking at what is there. */
   async bringTo(target: SeekTarget): Promise<void> {
-    this.#requireStanding();
-    await this.#moving(async () => {
-      switch (target.kind) {
-        case "instruction":
-          return await this.#goToInstruction(target.vm, target.icount);
-        case "checkpoint":
-          return await this.#goToEpoch(target.epoch);
-        case "time":
-          return await this.#goToEpoch(this.#epochAt(target.ms));
-      }
-    });
+    await this.#alone(() => this.#bringTo(target));
+  }
+
+  async #bringTo(target: SeekTarget): Promise<void> {
+    const go = this.#wayTo(target);
+    await this.#moving(go);
+  }
+
+  /** What brings every VM there. @throws {ClusterrrError} where there is no such point */
+  #wayTo(target: SeekTarget): () => Promise<void> {
+    if (target.kind === "instruction") {
+      const { vm, icount } = target;
+      this.#requireInstruction(vm, icount);
+      return () => this.#goToInstruction(vm, icount);
+    }
+    const epoch = target.kind === "checkpoint" ? target.epoch : this.#epochAt(target.ms);
+    this.#requireEpoch(epoch);
+    return () => this.#goToEpoch(epoch);
   }
 
   /** VMs that went wrong may not even answer: the next seek begins with new ones. */
@@ -179,7 +222,7 @@ export class ReplaySession implements SessionPort {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof DivergenceError || error instanceof QmpError) await this.close();
+      await this.#closeWorld();
       throw error;
     } finally {
       this.progress.clear();
@@ -199,18 +242,30 @@ export class ReplaySession implements SessionPort {
     );
   }
 
-  async #goToEpoch(epoch: number): Promise<void> {
+  #requireEpoch(epoch: number): void {
     const last = lastEpoch(this.recording.censuses);
-    if (epoch < 1 || epoch > last) {
-      throw new ClusterrrError(
-        last === 0
-          ? "The recording has no checkpoints (record --epoch 0): name INSTRUCTION@VM."
-          : `The recording has the checkpoints 1 to ${last}; there is no ${epoch}.`,
-      );
-    }
+    if (epoch >= 1 && epoch <= last) return;
+    throw new ClusterrrError(
+      last === 0
+        ? "The recording has no checkpoints (record --epoch 0): name INSTRUCTION@VM."
+        : `The recording has the checkpoints 1 to ${last}; there is no ${epoch}.`,
+    );
+  }
+
+  async #goToEpoch(epoch: number): Promise<void> {
     const time = epochStart(epoch);
     await this.#standBefore(time, cutAt(this.recording.censuses, time).stops);
     this.#time = (await this.world.runToTime(time)).time;
+  }
+
+  #requireInstruction(name: string, icount: number): void {
+    const { manifest, censuses } = this.recording;
+    const { number, firstIcount = 0 } = vmNamed(manifest, name);
+    const last = censuses.get(number)!.icount - 1;
+    if (icount > firstIcount && icount <= last) return;
+    throw new ClusterrrError(
+      `VM ${name} executes the instructions ${firstIcount + 1} to ${last}; there is no ${icount}.`,
+    );
   }
 
   /** The VM goes to `icount`, the others to where it has all that it has received by then. */
@@ -218,11 +273,6 @@ export class ReplaySession implements SessionPort {
     const { manifest, censuses } = this.recording;
     const { number } = vmNamed(manifest, name);
     const census = censuses.get(number)!;
-    if (icount < 1 || icount >= census.icount) {
-      throw new ClusterrrError(
-        `VM ${name} executes the instructions 1 to ${census.icount - 1}; there is no ${icount}.`,
-      );
-    }
     const least = timeOfLastReceive(census, icount);
     const receives = countBelow(census.receives.icounts, icount);
     const sendsMin = sendsBefore(census, least);
@@ -241,7 +291,7 @@ export class ReplaySession implements SessionPort {
     await vm.breakAt(icount);
     let stopped = false;
     const stopping = vm.stopped().then(() => stopped = true);
-    const following = this.follow(number, () => stopped);
+    const following = this.#follow(number, () => stopped);
     await Promise.all([vm.resume(), following, stopping]);
   }
 
@@ -251,7 +301,7 @@ export class ReplaySession implements SessionPort {
     if (this.#world !== undefined && await this.#isBefore(time, stops)) {
       if (start === undefined || start.time <= this.#time) return;
     }
-    await this.close();
+    await this.#closeWorld();
     await this.#openWorld(start);
   }
 
@@ -284,7 +334,10 @@ export class ReplaySession implements SessionPort {
   }
 
   async finish(): Promise<SessionEnd> {
-    this.#requireStanding();
+    return await this.#alone(() => this.#finish());
+  }
+
+  async #finish(): Promise<SessionEnd> {
     const { world, recording: { directory } } = this;
     const results = await this.#moving(() => world.runTo(undefined));
     const vms = results.map(({ name, number, framesMatched, framesRecorded, cutOff }) => {
@@ -302,7 +355,10 @@ export class ReplaySession implements SessionPort {
   }
 
   async state(): Promise<SessionState> {
-    this.#requireStanding();
+    return await this.#alone(() => this.#state());
+  }
+
+  async #state(): Promise<SessionState> {
     const { manifest, censuses, directory } = this.recording;
     const { world } = this;
     const positions = await world.positions();
@@ -356,10 +412,15 @@ export class ReplaySession implements SessionPort {
   }
 
   async monitor(name: string, line: string): Promise<string> {
-    return (await this.#standing(name).qmp.hmp(line)).replaceAll("\r\n", "\n");
+    const text = await this.#alone(() => this.#standing(name).qmp.hmp(line));
+    return text.replaceAll("\r\n", "\n");
   }
 
   async saveMemory(name: string, address: number, bytes: number, file: string): Promise<void> {
+    await this.#alone(() => this.#saveMemory(name, address, bytes, file));
+  }
+
+  async #saveMemory(name: string, address: number, bytes: number, file: string): Promise<void> {
     const { qmp } = this.#standing(name);
     await onDisk("write", file, async () => {
       const path = `${await Deno.realPath(file.replace(/[^/]*$/, "") || ".")}/${
@@ -382,7 +443,6 @@ export class ReplaySession implements SessionPort {
   }
 
   #standing(name: string) {
-    this.#requireStanding();
     const { vm } = this.#vm(name);
     if (this.world.hasEnded(vm.number)) throw new ClusterrrError(`VM ${name} has ended.`);
     return vm;

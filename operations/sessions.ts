@@ -6,7 +6,8 @@
 import { z } from "zod";
 import { listRuns, RunDirectory } from "../host/run_directory.ts";
 import type { OpenedSession, Progress, SessionOptions } from "../lib/cli/ports.ts";
-import { ClusterrrError, messageOf } from "../lib/errors.ts";
+import { concat } from "../lib/bytes/concat.ts";
+import { ClusterrrError, DivergenceError, messageOf } from "../lib/errors.ts";
 import { runSessionCommand, type SessionAnswer } from "../lib/session/commands.ts";
 import { GdbProxy } from "../hypervisor/gdb/proxy.ts";
 import { DebuggedSessionVm } from "./debugged_session.ts";
@@ -16,8 +17,12 @@ const SOCKET = "session.sock";
 const RUNS = "/run/clusterrr";
 const ANSWER_WITHIN_MS = 1000;
 const REQUEST_BYTES_MAX = 64 << 10;
+const READ_BYTES = 64 << 10;
 
 const requestSchema = z.strictObject({ words: z.array(z.string()).min(1) });
+/** The end of a session whose last replay was not what was recorded; whoever asked for it hears how. */
+const DIVERGED: SessionAnswer = { text: "", value: { ok: false }, over: true };
+
 const answerSchema = z.discriminatedUnion("ok", [
   z.object({ ok: z.literal(true), text: z.string(), value: z.unknown() }),
   z.object({ ok: z.literal(false), error: z.string() }),
@@ -78,9 +83,14 @@ class ListeningSession implements OpenedSession {
   async run(words: readonly string[]): Promise<SessionAnswer> {
     const answer = this.#last.catch(() => {}).then(() => runSessionCommand(this.session, words));
     this.#last = answer;
-    const done = await answer;
-    if (done.over) this.#end(done);
-    return done;
+    try {
+      const done = await answer;
+      if (done.over) this.#end(done);
+      return done;
+    } catch (error) {
+      if (words[0] === "continue" && error instanceof DivergenceError) this.#end(DIVERGED);
+      throw error;
+    }
   }
 
   async close(): Promise<void> {
@@ -186,19 +196,16 @@ async function isSocket(path: string): Promise<boolean> {
 async function readLine(connection: Deno.Conn, bytesMax: number): Promise<string | undefined> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
-  for await (const part of connection.readable.values({ preventCancel: true })) {
-    parts.push(part);
-    if ((bytes += part.length) > bytesMax) throw new ClusterrrError("The request is too long.");
-    if (part.includes(10)) break;
+  for (;;) {
+    const part = new Uint8Array(READ_BYTES);
+    const n = await connection.read(part); // its stream would close the connection at the end
+    if (n === null) return undefined;
+    parts.push(part.subarray(0, n));
+    if ((bytes += n) > bytesMax) throw new ClusterrrError("The request is too long.");
+    const end = part.subarray(0, n).indexOf(10);
+    if (end < 0) continue;
+    return new TextDecoder().decode(concat(parts).subarray(0, bytes - n + end));
   }
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  const end = whole.indexOf(10);
-  return end < 0 ? undefined : new TextDecoder().decode(whole.subarray(0, end));
 }
 
 async function writeLine(connection: Deno.Conn, value: unknown): Promise<void> {

@@ -170,6 +170,7 @@ export class Timeline {
       if (here.icount <= this.target.vm.firstIcount) return false;
       await this.#layTrail(here);
       index = this.#trail.length - 1;
+      if (index < 1) return false; // where a recording starts from a snapshot, nothing is before it
     }
     await this.#goTo(this.#trail[index - 1]!);
     return true;

@@ -23,6 +23,9 @@ export function saysDifferent({ value }: Pick<SessionAnswer, "value">): boolean 
   return (value as { readonly ok?: unknown } | null)?.ok === false;
 }
 
+/** QEMU's monitor writes each as some 10 to 100 characters, in one answer. */
+const EXAMINED_MAX = 100_000;
+
 interface SessionCommand {
   readonly usage: string;
   readonly brief: string;
@@ -168,6 +171,12 @@ async function examine(
   [vm, ...words]: readonly string[],
 ): Promise<SessionAnswer> {
   if (vm === undefined || words.length === 0 || words.length > 2) throw usage(command);
+  const count = Number(/^\/(\d+)/.exec(words[0]!)?.[1] ?? 1);
+  if (count > EXAMINED_MAX) {
+    throw new ClusterrrError(
+      `${command} shows at most ${EXAMINED_MAX} items; pmemsave writes memory to a file.`,
+    );
+  }
   const text = await session.monitor(vm, `${command} ${words.join(" ")}`);
   return { text, value: { vm, text } };
 }

@@ -102,6 +102,7 @@ Deno.test("session: continue and quit end it", async () => {
 Deno.test("session: what is wrong is said, and nothing is asked", async () => {
   const { run, calls } = session();
   const wrong: [string, RegExp][] = [
+    ["xp left /3000000xb 0", /at most 100000 items; pmemsave/],
     ["bogus", /no command "bogus". There are: state, seek/],
     ["toString", /no command/],
     ["seek", /Usage: seek/],
