@@ -7,7 +7,7 @@
 import { dirname } from "node:path";
 import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
-import { ClusterrrError, HostError, QmpError } from "../lib/errors.ts";
+import { ClusterrrError, HostError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
 import { Capture } from "./capture.ts";
@@ -23,7 +23,7 @@ import { ramRanges } from "./qemu/memory_map.ts";
 import { QemuProcess } from "./qemu/process.ts";
 import type { RamCopier } from "./qemu/ram_digest.ts";
 import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
-import type { QmpClient } from "./qmp/client.ts";
+import { isDisconnect, type QmpClient } from "./qmp/client.ts";
 import { diskAtWork, interruptWaits, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
 import type { Readiness } from "./readiness.ts";
 import { SerialInput } from "./serial_input.ts";
@@ -179,12 +179,14 @@ abstract class QemuVm implements VmPort {
     const ranges = ramRanges(this.run.hardware.machine, this.run.hardware.memoryMiB);
     const bytes = ranges.reduce((sum, range) => sum + range.size, 0);
     const copy = await this.run.ramCopier.copy(this.process, ranges);
+    const ram = copy.hash().then((sha256) => ({ sha256, bytes })); // it lets the next copy begin
+    ram.catch(() => {}); // its failure shows where it is awaited
     return {
       icount: Number(icount),
       registers: cpu,
       // A frame may have come in while it was halted: its RAM is then not that of before.
       idle: /\bHLT=1\b/.test(cpu) && !await interruptWaits(qmp),
-      ram: copy.hash().then((sha256) => ({ sha256, bytes })),
+      ram,
     };
   }
 
@@ -218,7 +220,7 @@ abstract class QemuVm implements VmPort {
     try {
       await command();
     } catch (error) {
-      if (!(error instanceof QmpError) || error.errorClass !== "Disconnected") throw error;
+      if (!isDisconnect(error)) throw error;
       await this.ended;
     }
   }

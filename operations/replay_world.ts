@@ -12,6 +12,7 @@ import { stoppedTimerMender } from "../hypervisor/rr_log/stopped_timer.ts";
 import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { isDisconnect } from "../hypervisor/qmp/client.ts";
 import { Readiness } from "../hypervisor/readiness.ts";
 import { ReplayedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
@@ -21,7 +22,14 @@ import type { VmSpec } from "../lib/cluster/spec.ts";
 import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
 import { countBelow } from "../lib/bytes/growing_array.ts";
 import type { ManifestVm } from "../lib/recording/manifest.ts";
-import { type ClusterCut, cutAt, lastEpoch } from "../lib/roles/cluster_cut.ts";
+import {
+  type ClusterCut,
+  cutAt,
+  endOf,
+  lastEpoch,
+  nextStop,
+  type VmStop,
+} from "../lib/roles/cluster_cut.ts";
 import {
   countUses,
   framesUnderWay,
@@ -312,7 +320,8 @@ export class ReplayWorld {
   }
 
   /**
-   * Runs every VM to its stop in `cut`, or to its end.
+   * Runs every VM to its stop in `cut`, or to its end. A VM that stands at its stop goes on to the next
+   * place to stop at where it is just short of sending a frame that another one needs to come to its own.
    * @param cut behind where the VMs stand; VMs that it leaves out stay where they are
    * @param checksOf recorded states to compare on the way; none: none
    * @returns what each VM did; {@link checks} has what the comparisons came to
@@ -322,39 +331,69 @@ export class ReplayWorld {
     cut: ClusterCut | undefined,
     checksOf: ChecksOf = () => [],
   ): Promise<VmReplayResult[]> {
+    const stops = new Map(cut?.stops);
     const moving = new Map<VmNumber, StateChecker>();
     for (const each of this.#vms) {
       const { vm } = each;
-      const stop = cut?.stops.get(vm.number);
+      const stop = stops.get(vm.number);
       if (cut !== undefined && stop === undefined) continue;
       if (stop !== undefined && stop.icount <= await this.#icountOf(vm)) continue;
-      const touch = () => this.#agent.touch();
-      let runs: RunEnds | undefined; // read from the log only where something is compared
-      const isInside = (icount: number) => (runs ??= this.#runEnds(each.recorded)).isInside(icount);
-      const checker = new StateChecker(
-        vm,
-        checksOf(each, isInside),
-        touch,
-        stop?.icount,
-        this.options.observer,
-        isInside,
-      );
-      moving.set(vm.number, checker);
-      this.#checkers.push([vm.number, checker]);
+      moving.set(vm.number, this.#checkerOf(each, stop, checksOf));
     }
     await Promise.all([...moving.values()].map((checker) => checker.arm()));
     const staying = new Set(this.#vms.map(({ vm }) => vm.number).filter((vm) => !moving.has(vm)));
-    const running = this.#agent.run(this.options.signal, staying);
-    const checking = Promise.all([...moving].map(async ([vm, checker]) => {
-      if (await checker.run()) this.#agent.stand(vm);
-    }));
-    checking.catch(() => {}); // awaited below, unless the replay fails first
+
+    const checking: Promise<void>[] = [];
+    const watch = (vm: VmNumber, goes: Promise<boolean>) => {
+      const standing = goes.then((stands) => {
+        const stop = stops.get(vm);
+        if (stop !== undefined) this.#receives.set(vm, stop.receives);
+        if (stands) this.#agent.stand(vm);
+      });
+      standing.catch((cause) => {
+        // Why a QEMU has gone, the agent finds out.
+        if (!isDisconnect(cause)) this.#agent.fail(cause);
+      });
+      checking.push(standing);
+    };
+    const goingOn = new Set<VmNumber>();
+    const goOn = async (each: WorldVm) => {
+      const { vm, census } = each;
+      const receives = this.#receives.get(vm.number) ?? 0;
+      const stop = nextStop(census, { icount: await vm.icount(), receives }) ?? endOf(census);
+      stops.set(vm.number, stop);
+      const checker = this.#checkerOf(each, stop);
+      await checker.arm();
+      const resumed = this.#agent.goOn(vm.number);
+      goingOn.delete(vm.number);
+      const [stands] = await Promise.all([checker.run(), resumed]);
+      return stands;
+    };
+    const running = this.#agent.run(this.options.signal, staying, (vm) => {
+      if (!stops.has(vm) || goingOn.has(vm)) return;
+      goingOn.add(vm);
+      watch(vm, goOn(this.#vms.find((each) => each.vm.number === vm)!));
+    });
+    for (const [vm, checker] of moving) watch(vm, checker.run());
     const results = await running;
-    await checking;
-    for (const [vm, { receives }] of cut?.stops ?? []) {
-      if (moving.has(vm)) this.#receives.set(vm, receives);
-    }
+    await Promise.all(checking);
     return results;
+  }
+
+  #checkerOf(each: WorldVm, stop: VmStop | undefined, checksOf: ChecksOf = () => []): StateChecker {
+    const { vm, recorded } = each;
+    let runs: RunEnds | undefined; // read from the log only where something is compared
+    const isInside = (icount: number) => (runs ??= this.#runEnds(recorded)).isInside(icount);
+    const checker = new StateChecker(
+      vm,
+      checksOf(each, isInside),
+      () => this.#agent.touch(),
+      stop?.icount,
+      this.options.observer,
+      isInside,
+    );
+    this.#checkers.push([vm.number, checker]);
+    return checker;
   }
 
   #runEnds(recorded: ManifestVm): RunEnds {

@@ -264,15 +264,16 @@ export class TestBed {
     return path;
   }
 
-  /** Waits until the console of every VM in `vms` shows `words`; `directory` is the recording's. */
+  /** Waits until the console of every VM in `vms` shows `words` so often; `directory` is the recording's. */
   async consolesShow(
     tool: Tool,
     directory: string,
     vms: readonly string[],
     words: string,
+    times = 1,
   ): Promise<void> {
     for (const vm of vms) {
-      const shows = () => readConsole(directory, vm).includes(words);
+      const shows = () => readConsole(directory, vm).split(words).length > times;
       await tool.until(`VM ${vm} prints "${words}"`, shows);
     }
   }

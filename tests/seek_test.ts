@@ -5,15 +5,22 @@
 import assert from "node:assert/strict";
 import { run } from "../host/command.ts";
 import type { TimelineItem } from "../lib/cli/ports.ts";
+import { SILENT } from "../lib/cli/progress.ts";
+import { epochStart } from "../lib/clocks/lamport.ts";
+import { HostError } from "../lib/errors.ts";
+import { cutAt, nextStop } from "../lib/roles/cluster_cut.ts";
 import type { SessionState } from "../lib/session/session.ts";
+import type { VmNumber } from "../lib/units.ts";
+import { openRecording } from "../operations/open_recording.ts";
+import { ReplayWorld } from "../operations/replay_world.ts";
 import { copyDirectory, once, testBed, type TestVm } from "./end_to_end_fixture.ts";
 import { HeldReplay } from "./held_replay.ts";
 
 const bed = testBed();
 const GDB_WITHIN_S = 180;
 const MIB = 2 ** 20;
-/** A ping after which the guests have talked for a while. */
-const TALKED = "seq=40 ";
+/** After so many answers the guests have talked for a while. The first pings may have none: a peer boots later. */
+const TALKED = 60;
 /** Checkpoints are counted from the end: how long the guests take to boot depends on the machine. */
 const LATE_BEFORE_END = 4;
 const EARLY_BEFORE_END = 12;
@@ -30,7 +37,7 @@ const recording = once(async () => {
   const directory = bed.path("ring");
   const spec = await bed.cluster("ring", TRIO);
   const tool = bed.start(["record", spec, "--out", directory, "--digest-every", "2s"]);
-  await bed.consolesShow(tool, directory, TRIO.map(({ name }) => name), TALKED);
+  await bed.consolesShow(tool, directory, TRIO.map(({ name }) => name), "bytes from", TALKED);
   tool.signal("SIGINT");
   assert.equal((await tool.ended).status, 0, tool.stderr);
   const session = await HeldReplay.open(bed, directory, ["--to", "1"]);
@@ -84,8 +91,77 @@ bed.test("stop: every VM at one checkpoint, and what is there", 180, async () =>
     assert.match(stderr, message);
   }
   assert.deepEqual(await session.ask("state"), state, "nothing has moved");
+
+  // One that hangs up in the middle of a word is nobody's harm.
+  const path = `/run/clusterrr/${session.name}/session.sock`;
+  const asker = await Deno.connect({ transport: "unix", path });
+  await asker.write(new TextEncoder().encode('{"wor'));
+  asker.close();
+  assert.deepEqual(await session.ask("state"), state);
   await session.quit();
 });
+
+/** Opens the replay of a recording in this process. */
+async function openWorld(directory: string): Promise<ReplayWorld> {
+  const { signal } = new AbortController();
+  return await ReplayWorld.open(await openRecording(directory, SILENT), {
+    progress: SILENT,
+    signal,
+  });
+}
+
+bed.test(
+  "stop: a VM that stands short of a frame that another one needs goes on",
+  180,
+  async () => {
+    const { directory, late } = await recording();
+    const world = await openWorld(directory);
+    const { censuses } = world.recording;
+    const cut = cutAt(censuses, epochStart(late));
+    const [left] = cut.stops.keys();
+    const early = nextStop(censuses.get(left!)!, { icount: 0, receives: 0 })!;
+    try {
+      await world.runTo({ ...cut, stops: new Map([...cut.stops, [left!, early]]) });
+      const positions = await world.positions();
+      assert.ok(positions.get(left!)!.icount > early.icount, "it has gone on");
+      for (const [vm, { icount, receives }] of positions) {
+        if (vm !== left) {
+          assert.equal(
+            icount,
+            cut.stops.get(vm)!.icount,
+            "the others stand at theirs",
+          );
+        }
+        const { sources, numbers } = censuses.get(vm)!.receives;
+        for (let i = 0; i < receives; i++) {
+          const sent = positions.get(sources[i] as VmNumber)?.sends ?? Infinity; // from outside
+          assert.ok(numbers[i]! < sent, `VM ${vm} has received what was not sent`);
+        }
+      }
+      for (const { name, framesMatched, framesRecorded } of await world.runTo(undefined)) {
+        assert.equal(framesMatched, framesRecorded, name);
+      }
+    } finally {
+      await world.close();
+    }
+  },
+);
+
+bed.test(
+  "verify: a state that cannot be looked at ends the replay, with that error",
+  120,
+  async () => {
+    const { directory } = await recording();
+    const world = await openWorld(directory);
+    try {
+      const error = new HostError("write /run/x", 28, "", "no space");
+      for (const { vm } of world.vms) vm.state = () => Promise.reject(error);
+      await assert.rejects(world.runTo(undefined, ({ census }) => census.checks), error);
+    } finally {
+      await world.close();
+    }
+  },
+);
 
 bed.test("seek: forward, backward and from snapshots, always the same states", 400, async () => {
   const { directory: plain, early, late } = await recording();

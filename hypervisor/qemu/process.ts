@@ -12,8 +12,8 @@
  * from a Worker that lives as long as the VM. Until the monitor answers, QEMU may wait for the other
  * end of its event log's FIFO: open that first.
  */
-import { HostError, messageOf, QmpError } from "../../lib/errors.ts";
-import { QmpClient } from "../qmp/client.ts";
+import { HostError, messageOf, ProtocolError, QmpError } from "../../lib/errors.ts";
+import { isDisconnect, QmpClient } from "../qmp/client.ts";
 import { cont, quit, stop } from "../qmp/commands.ts";
 
 const STDERR_KEPT_BYTES = 4096;
@@ -223,12 +223,8 @@ class OutputLog {
   }
 }
 
-function isDisconnect(cause: unknown): boolean {
-  return cause instanceof QmpError && cause.errorClass === "Disconnected";
-}
-
 function ignoreQmpError(cause: unknown): void {
-  if (!(cause instanceof QmpError)) throw cause;
+  if (!(cause instanceof QmpError || cause instanceof ProtocolError)) throw cause;
 }
 
 function shellWord(word: string): string {

@@ -271,3 +271,8 @@ function closeQuietly(conn: Deno.UnixConn): void {
     if (!(cause instanceof Deno.errors.BadResource)) throw cause;
   }
 }
+
+/** Whether an error says that the monitor has closed, as when QEMU ends. */
+export function isDisconnect(cause: unknown): boolean {
+  return cause instanceof QmpError && cause.errorClass === "Disconnected";
+}

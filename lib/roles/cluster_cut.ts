@@ -42,11 +42,16 @@ export function cutAt(censuses: ReadonlyMap<VmNumber, LogCensus>, time: bigint):
       } else if (receives < census.receives.lamports.length) {
         const past = census.receives.lamports[receives]! + 1n;
         if (past > later) later = past;
-      } else stops.set(vm, { icount: Infinity, receives, sendsMin: census.sendTimes.length });
+      } else stops.set(vm, endOf(census));
     }
     if (later === at) return { time: at, stops };
     at = later;
   }
+}
+
+/** The end of a VM's log. */
+export function endOf({ receives, sendTimes }: LogCensus): VmStop {
+  return { icount: Infinity, receives: receives.lamports.length, sendsMin: sendTimes.length };
 }
 
 /**

@@ -185,6 +185,7 @@ export class ReplayingAgent {
   #waiting: Promise<void> | undefined;
   #lastNudge = 0;
   #someIdle = false;
+  #failure: { readonly cause: unknown } | undefined;
 
   constructor(
     vms: readonly ReplayingVm[],
@@ -207,6 +208,11 @@ export class ReplayingAgent {
   /** Says that a VM moves although its log does not: someone looks at it. */
   touch(): void {
     this.#lastMove = this.#lastLook = this.#now();
+  }
+
+  /** Ends {@link run} with the error of someone who looks at a VM. */
+  fail(cause: unknown): void {
+    this.#failure ??= { cause };
   }
 
   /** Says that a VM stands where it was to stop: {@link run} waits for it no longer. */
@@ -245,37 +251,43 @@ export class ReplayingAgent {
     }));
   }
 
+  /** Lets a VM go on that stands, also while {@link run} is under way. */
+  async goOn(vm: VmNumber): Promise<void> {
+    const stream = this.#streams.get(vm)!;
+    if (stream.standing) this.options.window?.rejoin(vm);
+    stream.standing = false;
+    await stream.vm.resume();
+  }
+
   /**
    * Runs until every VM has ended, or stands where it was to stop ({@link stand}). May be called again
    * with VMs that stand: they go on.
    * @param staying VMs that go on standing
+   * @param onNeed hears of a VM that stands short of a frame without which another one cannot come to
+   *   where it is to stop, at every turn until that VM goes on ({@link goOn})
    * @throws {DivergenceError} at the first difference; the caller ends the VMs
    */
   async run(
     signal: AbortSignal,
     staying: ReadonlySet<VmNumber> = new Set(),
+    onNeed?: (vm: VmNumber) => void,
   ): Promise<VmReplayResult[]> {
     this.#startedAt = this.#lastMove = this.#now();
     // Not awaited: a VM that has taken what there is of its log answers when it gets more.
-    let failure: { readonly cause: unknown } | undefined;
     const resuming = Promise.all(
       this.#all().map(async (stream) => {
         const { number } = stream.vm;
         if (stream.endedAt !== 0) return;
         if (staying.has(number)) return this.stand(number);
-        if (stream.standing) this.options.window?.rejoin(number);
-        stream.standing = false;
-        await stream.vm.resume();
+        await this.goOn(number);
       }),
-    ).catch((cause) => failure = { cause });
-    const throwFailure = () => {
-      if (failure !== undefined) throw failure.cause;
-    };
+    ).catch((cause) => this.fail(cause));
     try {
       while (this.#all().some((stream) => !stream.settled)) {
         signal.throwIfAborted();
-        throwFailure();
+        this.#throwFailure();
         await this.#turnAmongHosts();
+        if (onNeed !== undefined) await this.#tellNeeded(onNeed);
         if (this.#now() - this.#lastMove > this.options.stallMs) await this.#reportStall();
         await this.#wait();
       }
@@ -283,7 +295,7 @@ export class ReplayingAgent {
       await this.#waiting?.catch(() => {}); // what it waits on may be closed after this
     }
     await resuming;
-    throwFailure();
+    this.#throwFailure();
     for (const stream of this.#all()) await this.#takeFrames(stream); // the last ones before a stop
     return this.#all().map((stream) => ({
       name: stream.vm.name,
@@ -315,18 +327,38 @@ export class ReplayingAgent {
       stream.standing = false; // also after `onWait`, for which it stood
       this.options.window?.rejoin(vm);
       await this.#turn();
-      const { awaited } = stream.feed;
-      // The stream is ahead of the VM: only what stands still there has sent all that came before.
-      if (
-        awaited !== undefined && this.queue.arrived(awaited.source) <= awaited.sendNumber &&
-        stream.vm.awaitsLog()
-      ) {
-        await onWait(awaited.source, awaited.sendNumber);
-      }
+      const awaited = this.#frameNeeded(stream);
+      if (awaited !== undefined) await onWait(awaited.source, awaited.sendNumber);
       await this.#wait();
     }
     if (stream.endedAt === 0) this.stand(vm);
     for (const each of this.#all()) await this.#takeFrames(each);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.cause;
+  }
+
+  async #tellNeeded(onNeed: (vm: VmNumber) => void): Promise<void> {
+    for (const stream of this.#all()) {
+      if (stream.settled) continue;
+      const { awaited } = stream.feed;
+      const sender = awaited && this.#streams.get(awaited.source);
+      if (!sender?.standing || sender.endedAt !== 0) continue;
+      await this.#takeFrames(sender); // it may have come to stand since
+      if (this.#frameNeeded(stream) !== undefined) onNeed(sender.vm.number);
+    }
+  }
+
+  /**
+   * A frame that has not been sent yet, and without which the VM cannot go on. Its stream is ahead of it:
+   * only where the VM itself waits there, it has sent all that comes before.
+   */
+  #frameNeeded({ feed: { awaited }, vm }: ReplayedStream) {
+    return awaited !== undefined && this.queue.arrived(awaited.source) <= awaited.sendNumber &&
+        vm.awaitsLog()
+      ? awaited
+      : undefined;
   }
 
   #all(): ReplayedStream[] {
