@@ -16,6 +16,7 @@ import {
   readFd,
   writeFd,
 } from "../host/libc.ts";
+import { diskError } from "../lib/recording/disk_error.ts";
 
 /** Both ends of a VM's serial console. */
 export class SerialInput {
@@ -26,17 +27,21 @@ export class SerialInput {
   #rest: Uint8Array<ArrayBuffer>;
   #begun = false;
 
-  /** Makes the FIFO pair at `base`, before QEMU is started with it. */
-  constructor(base: string, console: string, text: string) {
+  /**
+   * Makes the FIFO pair at `base`, before QEMU is started with it.
+   * @param path the console file
+   * @param text what is typed
+   */
+  constructor(base: string, private readonly path: string, text: string) {
     makeFifo(`${base}.in`);
     makeFifo(`${base}.out`);
     this.#input = openFd(`${base}.in`, O_RDWR | O_NONBLOCK);
     this.#output = openFd(`${base}.out`, O_RDWR | O_NONBLOCK);
-    this.#console = Deno.openSync(console, { write: true, create: true, truncate: true });
+    this.#console = Deno.openSync(path, { write: true, create: true, truncate: true });
     this.#rest = new TextEncoder().encode(text);
   }
 
-  /** Takes what the guest printed and types what fits. */
+  /** Takes what the guest printed and types what fits. @throws {HostError} where the console cannot be written */
   move(): void {
     this.#takeOutput();
     if (!this.#begun || this.#rest.length === 0) return;
@@ -51,16 +56,23 @@ export class SerialInput {
       const n = readFd(this.#output, this.#buffer);
       if (typeof n !== "number") return;
       this.#begun = true;
-      for (let part = this.#buffer.subarray(0, n); part.length > 0;) {
-        part = part.subarray(this.#console.writeSync(part));
+      try {
+        for (let part = this.#buffer.subarray(0, n); part.length > 0;) {
+          part = part.subarray(this.#console.writeSync(part));
+        }
+      } catch (cause) {
+        throw diskError("write to", this.path, cause);
       }
     }
   }
 
   close(): void {
-    this.#takeOutput();
-    closeFd(this.#input);
-    closeFd(this.#output);
-    this.#console.close();
+    try {
+      this.#takeOutput();
+    } finally {
+      closeFd(this.#input);
+      closeFd(this.#output);
+      this.#console.close();
+    }
   }
 }

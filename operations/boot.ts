@@ -148,12 +148,21 @@ async function bootInto(
   }));
   progress.show({ phase: "starting the VMs", vms: [] });
   await all(vms, (vm) => vm.start());
-  const timer = setInterval(() => vms.forEach((vm) => vm.move()), TURN_MS);
+  const moved = Promise.withResolvers<never>();
+  moved.promise.catch(() => {}); // its failure shows where it is awaited
+  const timer = setInterval(() => {
+    try {
+      vms.forEach((vm) => vm.move());
+    } catch (cause) { // such as a console for which there is no room
+      clearInterval(timer);
+      moved.reject(cause);
+    }
+  }, TURN_MS);
   cleanup.defer(() => clearInterval(timer));
 
   progress.show({ phase: "booting", vms: vms.map(({ name }) => ({ name, status: "running" })) });
   await all(vms, (vm) => vm.resume());
-  await untilReady(vms, directory, options, signal);
+  await Promise.race([untilReady(vms, directory, options, signal), moved.promise]);
   progress.show({ phase: "saving", vms: vms.map(({ name }) => ({ name, status: "paused" })) });
   await saveTogether(vms, signal);
   const icounts = await Promise.all(vms.map((vm) => vm.icount()));

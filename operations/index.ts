@@ -47,6 +47,7 @@ export async function addSnapshots(
   try {
     for (let epoch = every; epoch <= last;) {
       const { time } = await world.runToTime(epochStart(epoch));
+      if (world.vms.some(({ vm }) => world.hasEnded(vm.number))) break; // nothing to save of it
       if (await snapshots.save(world, epoch, time) === undefined) {
         epoch++; // a disk is at work: at a checkpoint soon it is not
         continue;

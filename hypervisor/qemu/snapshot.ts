@@ -21,7 +21,8 @@ export const SNAPSHOT_TAG = "clusterrr";
 const NODE = "vmstate0";
 const JOB = "clusterrr-snapshot";
 const POLL_MS = 5;
-const TIMEOUT_MS = 120_000;
+/** Enough for many GiB on a slow disk. */
+const TIMEOUT_MS = 600_000;
 
 const jobsShape = z.array(z.object({
   id: z.string(),
@@ -62,7 +63,7 @@ export async function saveSnapshot(
       }
       return true;
     } finally {
-      await qmp.execute("blockdev-del", { "node-name": NODE });
+      await qmp.execute("blockdev-del", { "node-name": NODE }, { timeoutMs: TIMEOUT_MS });
     }
   } catch (cause) {
     for (const path of [file, ...overlays.map(({ to }) => to)]) {
@@ -85,7 +86,8 @@ async function runJob(
   await qmp.execute(command, { "job-id": JOB, ...args });
   const deadline = performance.now() + TIMEOUT_MS;
   for (;;) {
-    const jobs = await qmp.execute("query-jobs", {}, { shape: jobsShape });
+    // QEMU answers nothing while it writes.
+    const jobs = await qmp.execute("query-jobs", {}, { shape: jobsShape, timeoutMs: TIMEOUT_MS });
     const job = jobs.find(({ id }) => id === JOB);
     if (job === undefined) throw new QmpError(command, "JobLost", "QEMU has forgotten the job");
     if (job.status === "concluded") {

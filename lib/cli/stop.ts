@@ -23,7 +23,9 @@ export const stop = defineSubcommand({
   async run({ run: reference, cluster }, context) {
     return await withCluster(context, cluster, async (client): Promise<ExitStatus> => {
       const { runs } = await client.status();
-      const found = runs.filter(({ run, name }) => run.startsWith(reference) || name === reference);
+      const isMeant = ({ run, name }: { run: string; name: string }) =>
+        name === reference || reference !== "" && run.startsWith(reference);
+      const found = runs.filter(isMeant);
       if (found.length !== 1) {
         const there = runs.map(({ run, name }) => `${name} (${run})`).join(", ");
         throw new ClusterrrError(
