@@ -39,8 +39,8 @@ export interface HuntReport {
 }
 
 /**
- * Records and judges until a run failed, `runsMax` is reached or the user ends it. A recording that
- * itself fails is kept and ends the hunt; so does one that cannot be judged, with the judge's error.
+ * Records and judges until a run failed, `runsMax` is reached or the user ends it. What the run that the user
+ * ended lacks says nothing: of several runs, that one is judged by its guests alone. A recording that itself fails is kept and ends the hunt; so does one that cannot be judged, with the judge's error.
  */
 export async function huntFailure(
   options: RecordOptions,
@@ -56,8 +56,18 @@ export async function huntFailure(
       (progress) => context.operations.record(options, progress, context.signal),
     );
     if (recording.endedBy === "failure") return { failed: false, runs, recording };
-    const { directory, id, recordS } = recording;
-    const verdict = await context.operations.judge({ ...criteria, directory });
+    const { directory, id, recordS, endedBy } = recording;
+    const whole = endedBy !== "interrupt" || runsMax === 1;
+    if (!whole && !criteria.guests) {
+      await deleteRecording(directory, id);
+      break;
+    }
+    const { command, ...byGuests } = criteria;
+    const verdict = await context.operations.judge({
+      ...byGuests,
+      ...(whole && command !== undefined ? { command } : {}),
+      directory,
+    });
     const run = { run: runs.length + 1, ...verdict, recordS };
     runs.push(run);
     if (!json) context.terminal.err(describeRun(run));

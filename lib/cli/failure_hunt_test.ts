@@ -100,3 +100,17 @@ Deno.test("until failure, --json: every run, and the recording or null", async (
   const none = JSON.parse((await hunt([PASSED, PASSED], ...flags)).stdout);
   assert.deepEqual([none.failed, none.recording], [false, null]);
 });
+
+Deno.test("until failure: the run that the user ends is judged by its guests alone", async () => {
+  const ended: Ending = { failed: true, endedBy: "interrupt" };
+  const byCommand = await hunt([PASSED, ended], "--until-failure", "--on-failure", "x");
+  assert.deepEqual([byCommand.status, byCommand.kept, byCommand.judged.length], [1, false, 1]);
+  const both = ["--until-failure", "--on-failure", "x", "--on-guest-failure"];
+  const byGuests = await hunt([ended], ...both);
+  assert.deepEqual([byGuests.status, byGuests.kept], [0, true]);
+  assert.deepEqual(byGuests.judged.map(({ command, guests }) => [command, guests]), [
+    [undefined, true],
+  ]);
+  const single = await hunt([ended], "--on-failure", "x");
+  assert.deepEqual([single.status, single.kept, single.judged.length], [0, true, 1]);
+});
