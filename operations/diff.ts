@@ -38,7 +38,8 @@ export async function diff(
 /** The rr log of one QEMU version for `lib/diff`. */
 export function eventCodec(table: RrLogTable): EventCodec {
   return {
-    counter: (name) => new RrLogScanner(table, { events: () => {}, frame: () => {} }, name),
+    counter: (name, firstIcount) =>
+      new RrLogScanner(table, { events: () => {}, frame: () => {} }, name, firstIcount),
     *decode(bytes, name, offset): Generator<LoggedEvent> {
       let last: Omit<LoggedEvent, "length"> | undefined;
       let start = offset;

@@ -52,6 +52,7 @@ for (
     const work = new LogComparison({ open, frames }, { open, frames }, {
       vm: "vm",
       codec: eventCodec(tableForVersion(RR_LOG_VERSION)),
+      firstIcount: 0,
       guestOnly: false,
       context: 5,
     }).run();

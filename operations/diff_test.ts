@@ -86,6 +86,20 @@ const first = (report: DiffReport) => {
   return [vm, difference.kind, difference.icount];
 };
 
+Deno.test("instruction counts are QEMU's where the recordings start from a snapshot", async () => {
+  const vm = (ram: number, value: bigint): SyntheticVm => ({
+    name: "a",
+    firstIcount: 1_000_000,
+    items: [run(10), clock(1n), { item: "check", icount: 1_000_010, ram }, run(5), clock(value)],
+  });
+  const report = await compare([vm(1, 2n)], [vm(1, 3n)]);
+  assert.deepEqual(first(report), ["a", "event", 1_000_015]);
+  // A state that differs before an event does is the first difference.
+  const earlier = await compare([vm(1, 2n)], [vm(2, 3n)], { context: 0 });
+  assert.deepEqual(first(earlier), ["a", "check", 1_000_010]);
+  assert.deepEqual(earlier.first!.difference.context, []);
+});
+
 // ---- the model: a VM's log as lists that can be compared with one line of code ----
 
 interface Model {

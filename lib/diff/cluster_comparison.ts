@@ -122,6 +122,7 @@ class ClusterComparison {
       {
         vm: pair.name,
         codec: this.options.codec(versionA!),
+        firstIcount: logs[0].manifest.firstIcount ?? 0,
         guestOnly: this.options.guestOnly,
         context,
         ...(proven === undefined ? {} : { proven }),

@@ -46,6 +46,8 @@ export interface LogInput {
 export interface LogComparisonOptions {
   readonly vm: string;
   readonly codec: EventCodec;
+  /** The instruction count at which the log of A begins: not 0 where it starts from a snapshot. */
+  readonly firstIcount: number;
   /** Leave out what only QEMU's main loop notices. */
   readonly guestOnly: boolean;
   /** How many things before the difference to show. */
@@ -103,7 +105,7 @@ export class LogComparison {
   ) {
     this.#log = `the rr log of VM ${options.vm}`;
     this.#sides = { a: new LogSide(a.open), b: new LogSide(b.open) };
-    this.#counter = options.codec.counter(this.#log);
+    this.#counter = options.codec.counter(this.#log, options.firstIcount);
     this.#history = new History(options.codec, this.#log, options.guestOnly);
     this.#received = new ReceivedFrames(a.frames, b.frames, options.proven);
   }
@@ -406,6 +408,7 @@ export class LogComparison {
     const { context } = this.options;
     if (found.kind !== "check" && found.kind !== "send") return this.#history.last(context);
     const icount = Math.min(found.a.icount, found.b.icount);
-    return this.#history.last(Infinity).filter((thing) => thing.icount <= icount).slice(-context);
+    const before = this.#history.last(Infinity).filter((thing) => thing.icount <= icount);
+    return before.slice(Math.max(0, before.length - context));
   }
 }

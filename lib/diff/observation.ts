@@ -28,7 +28,8 @@ export interface EventCounter {
 
 /** Decodes the rr logs of one QEMU version; `hypervisor/rr_log` implements it. */
 export interface EventCodec {
-  counter(name: string): EventCounter;
+  /** @param firstIcount the instruction count at which the log begins */
+  counter(name: string, firstIcount: number): EventCounter;
   /** Lazily; `offset` of `bytes[0]` in the log is for errors. @throws {FormatError} */
   decode(bytes: Uint8Array, name: string, offset: number): Iterable<LoggedEvent>;
 }

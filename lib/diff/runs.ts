@@ -1,4 +1,5 @@
 /** A run of a cluster that can be compared: a recording's directory, or the trace of a replay. */
+import { capturedNumbers } from "../recording/captured_numbers.ts";
 import { HybridLogReader } from "../recording/hybrid_log_reader.ts";
 import {
   type Manifest,
@@ -44,8 +45,14 @@ export function openRun({ kind, path }: RunPlace): Run {
 function openRecording(path: string): Run {
   const manifest = readManifest(path);
   const vms = manifest.vms.map((vm): RunVm => {
-    const expect = { vm: vm.number, rrLogVersion: vm.qemu.rrLogVersion, closed: vm.logClosed };
-    const open = () => HybridLogReader.open(vmDirectory(path, vm.name), expect);
+    const sendNumberOf = capturedNumbers(manifest, vm.number);
+    const open = () =>
+      HybridLogReader.open(vmDirectory(path, vm.name), {
+        vm: vm.number,
+        rrLogVersion: vm.qemu.rrLogVersion,
+        closed: vm.logClosed,
+        ...(sendNumberOf === undefined ? {} : { sendNumberOf }),
+      });
     return {
       name: vm.name,
       number: vm.number,

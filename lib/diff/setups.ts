@@ -8,6 +8,9 @@ export function compareSetups(a: Run, b: Run): string[] {
     if (a.identity.id !== b.identity.id) lines.push("they are of two different recordings");
     return lines;
   }
+  if (a.manifest.snapshot?.sha256 !== b.manifest.snapshot?.sha256) {
+    lines.push("they start from different snapshots, or one of them at power-on");
+  }
   for (const vm of a.manifest.vms) {
     const other = b.manifest.vms.find(({ name }) => name === vm.name);
     if (other === undefined) continue;

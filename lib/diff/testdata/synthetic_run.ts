@@ -30,6 +30,8 @@ export type SyntheticItem =
 export interface SyntheticVm {
   readonly name: string;
   readonly items: readonly SyntheticItem[];
+  /** The instruction count at which it begins; default 0. */
+  readonly firstIcount?: number;
   /** Default true. */
   readonly complete?: boolean;
   /** Default: its name. */
@@ -78,8 +80,9 @@ function writeVm(dir: string, vm: SyntheticVm, number: number, cutting: Cutting)
     rrLogVersion: RR_LOG_VERSION,
     ...(cutting.blockBytes === undefined ? {} : { blockBytes: cutting.blockBytes }),
     ...(cutting.segmentBytes === undefined ? {} : { segmentBytes: cutting.segmentBytes }),
+    ...(vm.firstIcount === undefined ? {} : { firstIcount: vm.firstIcount }),
   });
-  let icount = 0;
+  let icount = vm.firstIcount ?? 0;
   for (const [i, item] of vm.items.entries()) {
     if (cutting.flush?.(i)) writer.flush();
     const epoch = cutting.epoch?.(i);
@@ -117,6 +120,7 @@ function writeVm(dir: string, vm: SyntheticVm, number: number, cutting: Cutting)
     console: `vms/${vm.name}/console.log`,
     logComplete: complete,
     logClosed: closed,
+    ...(vm.firstIcount === undefined ? {} : { firstIcount: vm.firstIcount }),
     end: { icount: end, reason: "guest-shutdown" },
     totals,
   };
