@@ -147,6 +147,22 @@ Deno.test("rm asks, and deletes only after a yes", async () => {
   });
 });
 
+Deno.test("rm of a copy leaves the other directory, its name and its tags", async () => {
+  await withDirectory(async (dir) => {
+    const run = commandLine(dir);
+    const [kept, copy] = [await makeRecording(join(dir, "r")), await makeRecording(join(dir, "s"))];
+    await run(["tag", kept, "--name", "mine", "--add", "t"]);
+    const forgotten = await run(["rm", copy, "--keep-files"]);
+    assert.equal(forgotten.status, 1);
+    assert.match(forgotten.stderr, new RegExp(`knows mine as ${kept}`));
+    assert.equal((await run(["rm", copy, "--yes"])).stdout, `Deleted ${copy}.\n`);
+    const [entry, ...more] = JSON.parse((await run(["ls", "--json"])).stdout);
+    assert.deepEqual([entry.path, entry.name, entry.tags, more], [kept, "mine", ["t"], []]);
+    assert.ok((await Deno.stat(kept)).isDirectory);
+    await assert.rejects(Deno.stat(copy), Deno.errors.NotFound);
+  });
+});
+
 Deno.test("rm --yes deletes nothing but recordings", async () => {
   await withDirectory(async (dir) => {
     const run = commandLine(dir);

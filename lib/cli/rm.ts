@@ -2,7 +2,12 @@
 import { object } from "@optique/core/constructs";
 import { withDefault } from "@optique/core/modifiers";
 import { argument, flag } from "@optique/core/primitives";
-import { realDirectory } from "../catalog/directories.ts";
+import {
+  deleteRecording,
+  holdsManifest,
+  readSummary,
+  realDirectory,
+} from "../catalog/directories.ts";
 import type { CatalogEntry } from "../catalog/entry.ts";
 import type { Catalog } from "../catalog/catalog.ts";
 import { ClusterrrError, UsageError } from "../errors.ts";
@@ -43,6 +48,8 @@ export const rm = defineSubcommand({
       return removeOnHosts(reference, keepFiles, yes, cluster, context);
     }
     return withCatalog(context, async (catalog) => {
+      const copy = await copyOfKnown(catalog, reference);
+      if (copy !== undefined) return await removeCopy(copy, keepFiles, yes, context.terminal);
       const entry = await findOrAdd(catalog, reference);
       const size = formatBytes(entry.storedBytes);
       const question = `Delete ${entry.path} (${entry.name}, ${size})?`;
@@ -55,6 +62,39 @@ export const rm = defineSubcommand({
     });
   },
 });
+
+/** A directory with a recording whose entry in the catalog is of another directory. */
+interface KnownCopy {
+  readonly path: string;
+  readonly entry: CatalogEntry;
+}
+
+async function copyOfKnown(catalog: Catalog, reference: string): Promise<KnownCopy | undefined> {
+  const path = await realDirectory(reference);
+  if (path === undefined || !await holdsManifest(path)) return undefined;
+  const { id } = readSummary(path);
+  const entry = (await catalog.list()).find((each) => each.id === id);
+  return entry === undefined || entry.path === path ? undefined : { path, entry };
+}
+
+/** The entry stays that of the other directory. */
+async function removeCopy(
+  { path, entry }: KnownCopy,
+  keepFiles: boolean,
+  yes: boolean,
+  terminal: Terminal,
+): Promise<ExitStatus> {
+  if (keepFiles) {
+    throw new ClusterrrError(
+      `The catalog knows ${entry.name} as ${entry.path}, and nothing of its copy ${path}.`,
+    );
+  }
+  const question = `Delete ${path} (a copy of ${entry.name}, which is in ${entry.path} too)?`;
+  if (!yes && !confirmed(terminal, question)) return 1;
+  await deleteRecording(path, entry.id);
+  terminal.out(`Deleted ${path}.\n`);
+  return 0;
+}
 
 async function removeOnHosts(
   reference: string,
