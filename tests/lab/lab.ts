@@ -90,6 +90,7 @@ function refuseOldResults(out: string): void {
 async function main(options: Options, signal: AbortSignal): Promise<boolean> {
   const { out, reports } = options;
   if (reports.length > 0) {
+    if (!reports.includes(`${out}/results.json`)) refuseOldResults(out);
     const merged = mergeResults(reports.map(readResults));
     await Deno.mkdir(out, { recursive: true });
     writeResults(`${out}/results.json`, merged);

@@ -20,7 +20,7 @@ export function renderMarkdown(results: Results, plots: Iterable<string>): strin
   return [
     "# Laboratory",
     ...results.pieces.map(pieceLine),
-    ...mixedMachines(results.pieces),
+    ...mixedExamples(results),
     "",
     "Times are seconds, medians with the shortest and the longest. *Busy*: a loop on every core all the time, recording and replay alike. " +
     "*Replay* compares the frames; *verify* is a replay that is stopped at each check besides. Identical, by verify: every frame, every check of instruction count, registers and RAM, and every console.",
@@ -86,15 +86,21 @@ function pieceLine(piece: Piece): string {
     `${o.stockRounds} rounds of stock QEMU; load average ${piece.loadBefore.toFixed(1)} before`;
 }
 
-function mixedMachines(pieces: readonly Piece[]): string[] {
-  const kinds = new Set(
-    pieces.map(({ cpu, cores, kernel, qemu, commit }) =>
-      JSON.stringify([cpu, cores, kernel, qemu, commit])
-    ),
-  );
-  return kinds.size === 1
-    ? []
-    : ["", "These runs are of different machines or versions: medians over them say little."];
+/** Examples whose figures are of several pieces that are not alike. */
+function mixedExamples({ pieces, recordings, stock }: Results): string[] {
+  const kinds = new Map<string, Set<string>>();
+  for (const { example, piece } of [...recordings, ...stock]) {
+    const { cpu, cores, kernel, qemu, commit } = pieces[piece]!;
+    const kind = JSON.stringify([cpu, cores, kernel, qemu, commit]);
+    kinds.set(example, (kinds.get(example) ?? new Set()).add(kind));
+  }
+  const mixed = [...kinds].filter(([, { size }]) => size > 1).map(([example]) => example).sort();
+  return mixed.length === 0 ? [] : [
+    "",
+    `The runs of ${
+      mixed.join(", ")
+    } are of different machines or versions: medians over them say little.`,
+  ];
 }
 
 function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -178,10 +184,10 @@ function useRows({ example, loads }: ExampleSummary): string[][] {
     if (use === undefined) return [];
     return [[
       ...[example, loadText(load), spreadText(use.recordCpuS, (n) => n.toFixed(1))],
-      percent(use.recordCpuS, load.recordS),
+      percent(use.recordShare),
       formatBytes(use.recordRssBytes),
       spreadText(use.replayCpuS, (n) => n.toFixed(1)),
-      percent(use.replayCpuS, load.replayS),
+      percent(use.replayShare),
       use.replayRssBytes === undefined ? NONE : formatBytes(use.replayRssBytes),
     ]];
   });
@@ -226,10 +232,8 @@ function smaller(ours: Spread | undefined, other: Spread | undefined): string {
     : `1/${(other.median / ours.median).toFixed(1)}`;
 }
 
-function percent(cpuS: Spread | undefined, wallS: Spread | undefined): string {
-  return cpuS === undefined || wallS === undefined
-    ? NONE
-    : `${(100 * cpuS.median / wallS.median).toFixed(0)} %`;
+function percent(share: Spread | undefined): string {
+  return share === undefined ? NONE : `${(100 * share.median).toFixed(0)} %`;
 }
 
 function seconds(value: number): string {

@@ -109,6 +109,15 @@ Deno.test("stock QEMU's replay that does not end is said, not averaged", () => {
   assert.equal(of(rounds)[6], "30.0; 1 not ended after 180 s; 0 of 1 equal");
 });
 
+Deno.test("stock QEMU: a replay that shows something else has no time, and a failed run fails the example", () => {
+  const different = { ...stock("trio"), consolesEqual: false };
+  const failed = { ...stock("trio"), record: { failure: "QEMU of VM a ended" } };
+  const [trio] = summarize(results([recording("trio", 10, [replay(6)])], [different, failed]));
+  assert.deepEqual(trio!.stock!.replayS, { median: 30, min: 30, max: 30 });
+  assert.equal(trio!.stock!.equal.good, 1);
+  assert.match(failureOf(trio!)!, /^stock QEMU: record: QEMU of VM a ended$/);
+});
+
 Deno.test("pictures: one of each kind, a mark for each replay of its kind", () => {
   const plots = plotsOf(summarize(GOOD));
   assert.deepEqual([...plots.keys()], ["times.svg", "ratio.svg", "sizes.svg", "success.svg"]);

@@ -55,7 +55,7 @@ export type ReplaySample = z.infer<typeof replaySchema>;
 
 /** A replay that compares frames only, as `clusterrr replay` does; or what went wrong. */
 const replayTimeSchema = z.union([
-  z.strictObject({ replayS: count, use: useSchema }),
+  z.strictObject({ replayS: count, wholeS: count.optional(), use: useSchema }),
   z.strictObject({ failure: z.string() }),
 ]);
 export type ReplayTime = z.infer<typeof replayTimeSchema>;

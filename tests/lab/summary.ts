@@ -36,8 +36,11 @@ export interface LoadSummary {
   readonly ratio?: Spread;
   readonly use?: {
     readonly recordCpuS: Spread;
+    /** Of one core, from the command's start to its end. */
+    readonly recordShare: Spread;
     readonly recordRssBytes: number;
     readonly replayCpuS?: Spread;
+    readonly replayShare?: Spread;
     readonly replayRssBytes?: number;
   };
   readonly lostEvents: number;
@@ -69,7 +72,7 @@ export interface ExampleSummary {
   readonly vms?: number;
   readonly loads: readonly LoadSummary[];
   readonly stock?: StockSummary;
-  /** Of all recordings, whatever the load. */
+  /** Of the recordings without load. */
   readonly bytes?: { readonly rrLog: Spread; readonly stored: Spread };
   /** What went wrong, one line each. */
   readonly problems: readonly string[];
@@ -82,6 +85,9 @@ export function summarize(results: Results): ExampleSummary[] {
     const recordings = results.recordings.filter((sample) => sample.example === example);
     const stock = results.stock.filter((sample) => sample.example === example);
     const recorded = recordings.flatMap((sample) => sample.recorded ?? []);
+    // Stock QEMU's logs, to which they are compared, are of a machine without load.
+    const idle = recordings.filter(({ load }) => load === "idle")
+      .flatMap((sample) => sample.recorded ?? []);
     const vms = recorded[0]?.vms;
     return {
       example,
@@ -92,10 +98,10 @@ export function summarize(results: Results): ExampleSummary[] {
         return samples.length === 0 ? [] : [summarizeLoad(load, samples)];
       }),
       ...stock.length === 0 ? {} : { stock: summarizeStock(stock) },
-      ...recorded.length === 0 ? {} : {
+      ...idle.length === 0 ? {} : {
         bytes: {
-          rrLog: spreadOf(recorded.map(({ bytes }) => bytes.rrLog)),
-          stored: spreadOf(recorded.map(({ bytes }) => bytes.stored)),
+          rrLog: spreadOf(idle.map(({ bytes }) => bytes.rrLog)),
+          stored: spreadOf(idle.map(({ bytes }) => bytes.stored)),
         },
       },
       problems: recordings.flatMap(problemsOf),
@@ -106,8 +112,9 @@ export function summarize(results: Results): ExampleSummary[] {
 /** Whether everything went as it should; the reason why not. */
 export function failureOf(summary: ExampleSummary): string | undefined {
   const samples = summary.loads.flatMap((load) => load.samples);
-  if (samples.every(isGood)) return undefined;
-  return summary.problems.join("; ");
+  const stock = summary.stock?.failures ?? [];
+  if (samples.every(isGood) && stock.length === 0) return undefined;
+  return [...summary.problems, ...stock.map((failure) => `stock QEMU: ${failure}`)].join("; ");
 }
 
 function problemsOf(sample: RecordingSample): string[] {
@@ -148,9 +155,14 @@ function summarizeLoad(load: Load, samples: readonly RecordingSample[]): LoadSum
     ...recorded.length === 0 ? {} : {
       use: {
         recordCpuS: spreadOf(recorded.map(({ use }) => use.cpuS)),
+        recordShare: spreadOf(recorded.map(({ use, wholeS }) => use.cpuS / wholeS)),
         recordRssBytes: Math.max(...recorded.map(({ use }) => use.rssBytesMax)),
         ...timed.length === 0 ? {} : {
           replayCpuS: spreadOf(timed.map(({ use }) => use.cpuS)),
+          ...spread(
+            "replayShare",
+            timed.flatMap(({ use, wholeS }) => wholeS === undefined ? [] : [use.cpuS / wholeS]),
+          ),
           replayRssBytes: Math.max(...timed.map(({ use }) => use.rssBytesMax)),
         },
       },
@@ -192,7 +204,11 @@ function summarizeStock(samples: readonly StockSample[]): StockSummary {
   return {
     ...spread("plainS", times(({ plain }) => plain)),
     ...spread("recordS", times(({ record }) => record)),
-    ...spread("replayS", times(({ replay }) => replay)),
+    // The time of a replay that differed says nothing.
+    ...spread(
+      "replayS",
+      times(({ replay, consolesEqual }) => consolesEqual === false ? undefined : replay),
+    ),
     overBound: bounds.length,
     ...bounds.length === 0 ? {} : { boundS: Math.max(...bounds) },
     equal: {

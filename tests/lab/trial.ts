@@ -42,7 +42,7 @@ export async function runTrial(example: Example, setup: TrialSetup): Promise<Rec
         signal.throwIfAborted();
         return { ...base, failure: messageOf(error), unfinishedWork: [], replays: [] };
       }
-      const unfinishedWork = unfinishedWorkOf(recording, timed.report);
+      const unfinishedWork = unfinishedWorkOf(recording, timed.report, example);
       const replayTime = await timeReplay(commands, recording, signal);
       const replays: ReplaySample[] = [];
       while (replays.length < setup.replays) {
@@ -74,9 +74,17 @@ function removeRecording(recording: string): void {
   }
 }
 
-/** A line for each guest that did not say it had done its work. */
-function unfinishedWorkOf(recording: string, report: RecordReport): string[] {
-  return report.vms.flatMap(({ name }) => {
+/** A line for each guest that did not say it had done its work, and one for a host that never got through. */
+function unfinishedWorkOf(
+  recording: string,
+  report: RecordReport,
+  { hostScript }: Pick<Example, "hostScript">,
+): string[] {
+  const external = report.vms.some(({ frames }) => (frames.external ?? 0) > 0);
+  const host = hostScript === undefined || external
+    ? []
+    : ["the host's script: no frame of it has come"];
+  const guests = report.vms.flatMap(({ name }) => {
     const console = Deno.readTextFileSync(`${recording}/vms/${name}/console.log`);
     const status = guestStatusOf(console);
     if (status === 0) return [];
@@ -84,6 +92,7 @@ function unfinishedWorkOf(recording: string, report: RecordReport): string[] {
     const end = status === undefined ? "said nothing of its end" : `ended with status ${status}`;
     return [`VM ${name} ${end}${said === undefined ? "" : `: ${said}`}`];
   });
+  return [...guests, ...host];
 }
 
 function recordedOf({ report, wholeS, use }: Timed<RecordReport>): Recorded {
@@ -121,9 +130,9 @@ async function timeReplay(
   signal: AbortSignal,
 ): Promise<ReplayTime> {
   try {
-    const { report, use } = await commands.replay(recording);
+    const { report, wholeS, use } = await commands.replay(recording);
     const { ok, replayS, incomplete, divergence } = report;
-    if (ok && incomplete === undefined) return { replayS, use };
+    if (ok && incomplete === undefined) return { replayS, wholeS, use };
     return {
       failure: divergence === undefined ? incomplete ?? "not equal" : differenceOf(divergence),
     };
