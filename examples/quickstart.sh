@@ -5,6 +5,7 @@
 set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 EXTRA_PACKAGES=
+case ${1-} in '' | /*) ;; *) set -- "$PWD/$1" ;; esac # setup.sh changes the folder
 . "$ROOT/tests/setup.sh"
 OUT=${1:-$(mktemp -d)/trio.clusterrr}
 clusterrr() { "$DENO" run -A "$ROOT/main.ts" "$@"; }
