@@ -76,7 +76,10 @@ Deno.test("reader: before QEMU has opened the FIFO, it is empty; after it has go
 Deno.test("reader: a writer that is silent is no end", () =>
   withFifo(async (path) => {
     const reader = new LogReader(path);
-    const writer = shell('exec 3> "$1"; printf ab >&3; sleep 0.1; printf c >&3', path);
+    const writer = shell(
+      'exec 3> "$1"; printf ab >&3; until [ -e "$1.go" ]; do sleep 0.01; done; printf c >&3',
+      path,
+    );
     const next = () =>
       until(() => {
         const chunk = reader.read(false);
@@ -84,6 +87,7 @@ Deno.test("reader: a writer that is silent is no end", () =>
       });
     assert.deepEqual(await next(), new TextEncoder().encode("ab"));
     assert.equal(reader.read(true), "again");
+    await Deno.writeTextFile(`${path}.go`, "");
     assert.deepEqual(await next(), new TextEncoder().encode("c"));
     assert.equal(await next(), "closed");
     await writer.output();

@@ -23,15 +23,16 @@ async function countingDisk(name: string) {
   return { image, format: "raw" };
 }
 
-/** Records until the console of every VM in `vms` shows `words`, and then stops. */
+/** Records until the console of every VM in `vms` shows `words` so often, and then stops. */
 async function recordUntil(
   args: readonly string[],
   directory: string,
   vms: readonly string[],
   words: string,
+  times = 1,
 ): Promise<Tool> {
   const recording = bed.start(["record", ...args, "--out", directory]);
-  await bed.consolesShow(recording, directory, vms, words);
+  await bed.consolesShow(recording, directory, vms, words, times);
   recording.signal("SIGINT");
   const { status, stderr } = await recording.ended;
   assert.equal(status, 0, stderr);
@@ -157,7 +158,7 @@ bed.test(`${VMS} VMs in a ring: all frames are references, and it replays`, 600,
   const spec = await bed.cluster("ring", ring, { network: "isolated" });
   const directory = bed.path("eight");
   const names = ring.map(({ name }) => name);
-  await recordUntil([spec, "--digest-every", "2s"], directory, names, "seq=20 ");
+  await recordUntil([spec, "--digest-every", "2s"], directory, names, "bytes from", 40);
   const shown = await bed.json(["show", directory]);
   for (const { name, frames } of shown.vms) {
     assert.ok(frames.internal >= 20, `${name}: ${frames.internal} internal frames`);

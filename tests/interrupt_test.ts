@@ -3,7 +3,6 @@
  * recording is kept exactly if its VMs have run.
  */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { until } from "../lib/until_fixture.ts";
 import {
   once,
@@ -109,8 +108,7 @@ bed.test("record: a terminal that is closed ends the recording in order", 90, as
   const terminal = bed.start(["record", spec, "--out", directory, "--for", "30s"], {
     prefix: ["sh", "-c", 'exec script -qec "exec $*" /dev/null', "sh"],
   });
-  await terminal.until("the recording begins", () => existsSync(`${directory}/manifest.json`));
-  await sleep(2000);
+  await bed.consolesShow(terminal, directory, CHATTER.map(({ name }) => name), "bytes from");
   terminal.signal("SIGKILL");
   await until(async () => {
     const { stdout } = await bed.run(["show", directory, "--json"]);

@@ -35,7 +35,7 @@ const tossers = once(async () => {
 const recorded = once(async () => {
   await tossers();
   const directory = bed.path("tossed");
-  await bed.json(["record", "--from", "toss", "--out", directory, "--digest-every", "1s"]);
+  await bed.json(["record", "--from", "toss", "--out", directory, "--digest-every", "300ms"]);
   return directory;
 });
 
@@ -64,7 +64,7 @@ bed.test("boot: the snapshot is listed, has its parts, and is not overwritten", 
 bed.test("record --from: twice from one snapshot, each replays identically", 300, async () => {
   const { vms, spec } = await tossers();
   const second = bed.path("tossed-again");
-  await bed.json(["record", spec, "--from", "toss", "--out", second, "--digest-every", "1s"]);
+  await bed.json(["record", spec, "--from", "toss", "--out", second, "--digest-every", "300ms"]);
   for (const directory of [await recorded(), second]) {
     const manifest = readManifest(directory);
     for (const [i, { name, firstIcount, end }] of manifest.vms.entries()) {
@@ -76,6 +76,9 @@ bed.test("record --from: twice from one snapshot, each replays identically", 300
       const counts = stdout.trimEnd().split("\n").map((line) => JSON.parse(line).icount);
       assert.deepEqual([counts[0], counts.at(-1)], [firstIcount, end!.icount]);
     }
+    const { name, firstIcount } = manifest.vms[0]!;
+    const before = ["replay", directory, "--to", `${firstIcount! - 1000}@${name}`, "--hold"];
+    await expectRefused(before, `executes the instructions ${firstIcount! + 1} to`);
     await expectIdentical(directory, 1);
   }
   const again = await bed.json(["show", second]);
@@ -124,7 +127,7 @@ async function bootPinged(spec: string, address: string): Promise<[number[], Boo
   await booting.said("booting");
   const uplink = `clrr${booting.runDirectory.split("/").at(-1)}`;
   using socket = openPacketSocket("/proc/self/ns/net", uplink, 0, ETHERTYPE_IP);
-  const args = ["ping", "-i", "0.002", "-w", "60", address];
+  const args = ["ping", "-i", "0.01", "-w", "60", address];
   const ping = new Deno.Command("busybox", { args, stdout: "null", stderr: "null" }).spawn();
   const answered: number[] = [];
   const listening = setInterval(() => takeAnswers(socket, answered), 5);
@@ -144,7 +147,7 @@ bed.test("frames in flight: a ping that was kept is answered after the start", 2
   assert.ok(framesInFlight >= 5, `${framesInFlight} frames in flight`);
 
   const directory = bed.path("pinged");
-  const record = ["record", "--from", "pinged", "--out", directory, "--for", "3s"];
+  const record = ["record", "--from", "pinged", "--out", directory, "--for", "6s"];
   await bed.json([...record, "--digest-every", "0"]);
   const dumped = await bed.run(["dump", directory, "--json"]);
   const items = dumped.stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
@@ -186,7 +189,17 @@ bed.test(
     assert.ok(vms[0]!.instructions > 2 ** 31, `${vms[0]!.instructions} instructions`);
     const directory = bed.path("old");
     await bed.json([
-      ...["record", "--from", "old", "--out", directory, "--for", "6s", "--digest-every", "1500ms"],
+      ...[
+        "record",
+        "--from",
+        "old",
+        "--out",
+        directory,
+        "--for",
+        "12s",
+        "--digest-every",
+        "1500ms",
+      ],
     ]);
     await expectChecksInLog(directory);
     await expectIdentical(directory, 1);

@@ -201,11 +201,11 @@ Deno.test("garbage is closed at once, a slow handshake after its time", async ()
     assert.ok(garbage.received <= 7, "no more than a TLS alert");
     const slow = await plainClient(server.address, Uint8Array.of(0x16, 0x03, 0x01));
     assert.equal(slow.received, 0);
-    assert.ok(slow.ms >= 290, `${slow.ms} ms`);
+    assert.ok(slow.ms >= 1_990, `${slow.ms} ms`);
     await until(() => server.refusals.length === 2);
     assert.match(server.refusals[1]!.reason, /did not finish its handshake in time/);
     await server.pair(agent);
-  }, { handshakeTimeoutMs: 300 });
+  }, { handshakeTimeoutMs: 2_000 });
 });
 
 Deno.test("a peer that speaks another version of the protocol, or only TLS 1.2, does not get in", async () => {

@@ -94,13 +94,13 @@ Deno.test("a monitor that does not come is a timeout, an interrupt its reason; n
     const options = { ...await bareVm(directory, []), argv };
     const pidOf = async () => Number(await Deno.readTextFile(`${directory}/pid`));
     await assert.rejects(
-      QemuProcess.start({ ...options, timeoutMs: 300 }),
+      QemuProcess.start({ ...options, timeoutMs: 3_000 }),
       (error: unknown) => error instanceof QmpError && error.errorClass === "Timeout",
     );
     assert(hasEnded(await pidOf()));
     const why = new Error("the user has had enough");
     const abort = new AbortController();
-    setTimeout(() => abort.abort(why), 300);
+    setTimeout(() => abort.abort(why), 3_000);
     await assert.rejects(QemuProcess.start({ ...options, signal: abort.signal }), why);
     assert(hasEnded(await pidOf()));
     await assert.rejects(QemuProcess.start({ ...options, signal: abort.signal }), why);

@@ -191,10 +191,10 @@ Deno.test("coordinator: an interrupt that comes afterwards finds no listener", a
 
 Deno.test("coordinator: all agents hear of every epoch while the VMs run, and of none afterwards", async () => {
   const { agents, a, b } = twoAgents();
-  const schedule = { durationMs: 60, epochMs: 10 };
+  const schedule = { durationMs: 600, epochMs: 10 };
   assert.deepEqual(await coordinateRecording(agents, schedule, never), { by: "duration" });
   const heard = a.ticks.length;
-  assert.ok(heard >= 2, `${heard} epochs in 60 ms`);
+  assert.ok(heard >= 2, `${heard} epochs in 600 ms`);
   assert.deepEqual(a.ticks, b.ticks);
   assert.ok(a.ticks.every((epoch, i) => epoch > (a.ticks[i - 1] ?? 0)), `${a.ticks} rise`);
   await new Promise((resolve) => setTimeout(resolve, 30));
@@ -211,7 +211,7 @@ Deno.test("coordinator: no epoch begins before every agent has begun the one bef
       journal.push(`done ${epoch}`);
     };
   }
-  await coordinateRecording(agents, { durationMs: 100, epochMs: 5 }, never);
+  await coordinateRecording(agents, { durationMs: 1000, epochMs: 5 }, never);
   const epochs = [...new Set(journal.map((line) => Number(line.split(" ")[1])))];
   assert.ok(epochs.length >= 3, journal.join());
   for (const [i, epoch] of epochs.slice(1).entries()) {

@@ -208,7 +208,7 @@ Deno.test("the uplink's frames are external, whatever mark they carry", async ()
 Deno.test("a frame overtaken by more than inFlight others is external, never another frame", async () => {
   await withBench({ inFlight: 4 }, async ({ tap, drain, network }) => {
     // A slow tap: the first frame passes, the others wait in the queue while more are stamped.
-    const slow = ["root", "tbf", "rate", "64kbit", "burst", "100", "limit", "100000"];
+    const slow = ["root", "tbf", "rate", "8kbit", "burst", "100", "limit", "100000"];
     await run([...network.enter, "tc", "qdisc", "replace", "dev", network.tapOf(2), ...slow]);
     for (let i = 0; i < 12; i++) tap(1).send(testFrame(macOf(1), `${i}`));
     const texts = [...Array(12).keys()].map(String);

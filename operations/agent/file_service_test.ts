@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { makeRecording } from "../../lib/catalog/recording_fixture.ts";
 import { ProtocolError, RemoteError } from "../../lib/errors.ts";
+import { until } from "../../lib/until_fixture.ts";
 import { FILE_METHODS, PORTION_BYTES_MAX } from "../../lib/protocol/control.ts";
 import { channelPair } from "../../lib/protocol/memory_channel.ts";
 import { startRpc } from "../../lib/protocol/rpc.ts";
@@ -140,7 +141,6 @@ Deno.test("images: a wrong digest, portions out of order and an upload given up 
     await rpc.call("images.write", { sha256, offset: 0, data, last: false });
     rpc.close();
     await rpc.closed;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    assert.deepEqual([...Deno.readDirSync(state.images.directory)], []);
+    await until(() => [...Deno.readDirSync(state.images.directory)].length === 0);
   });
 });

@@ -16,7 +16,7 @@ for disk in /dev/vd?; do
 done
 echo "WRITTEN"
 sync
-sleep 1
+sleep 3 # at rest, so that its state is compared
 echo 3 >/proc/sys/vm/drop_caches
 for at in /mnt/*; do
   cd "$at"

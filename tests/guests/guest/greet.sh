@@ -9,4 +9,5 @@ for peer in $peers; do
   done
 done
 for peer in $peers; do ping -c 3 -i 0.1 "$peer"; done
+sleep 3 # at rest, so that its state is compared; and its peers may still ask
 echo "OK greet"
