@@ -61,11 +61,10 @@ export async function openCatalog(options: CatalogOptions = {}): Promise<Catalog
 /** The open catalog. Every method may be called while other processes use the same store. */
 export class Catalog {
   readonly #kv: Deno.Kv;
-  readonly #host: string;
 
-  constructor(kv: Deno.Kv, host: string) {
+  /** @param host whose directories it can look at */
+  constructor(kv: Deno.Kv, readonly host: string) {
     this.#kv = kv;
-    this.#host = host;
   }
 
   close(): void {
@@ -110,7 +109,7 @@ export class Catalog {
       complete: summary.complete,
       storedBytes,
       path,
-      host: this.#host,
+      host: this.host,
       tags: current?.tags ?? [],
       renamed: current?.renamed ?? false,
     };
@@ -142,7 +141,7 @@ export class Catalog {
     const path = await realDirectory(reference) ?? resolve(reference);
     const rules: ((e: CatalogEntry) => boolean)[] = [
       (e) => e.id === reference,
-      (e) => e.path === path && e.host === this.#host,
+      (e) => e.path === path && e.host === this.host,
       (e) => e.name === reference,
       (e) => reference !== "" && e.id.startsWith(reference.toLowerCase()),
     ];
@@ -185,7 +184,7 @@ export class Catalog {
    */
   async remove(entry: CatalogEntry, options: { readonly files: boolean }): Promise<void> {
     if (options.files) {
-      if (entry.host !== this.#host) {
+      if (entry.host !== this.host) {
         throw new ClusterrrError(
           `The files of ${entry.name} are on host ${entry.host} (${entry.path}): remove it there, ` +
             `or use --keep-files to forget it`,
@@ -209,7 +208,7 @@ export class Catalog {
     const known = new Map((await this.list()).map((e) => [e.id, e]));
     const seen = new Set<string>();
 
-    for (const root of [...known.values()].filter((e) => e.host === this.#host)) {
+    for (const root of [...known.values()].filter((e) => e.host === this.host)) {
       if (await holdsManifest(root.path)) seen.add(root.path);
       else {
         await modify(this.#kv, [RECORDING, root.id], (current) =>
@@ -229,7 +228,7 @@ export class Catalog {
         const { id } = readSummary(path);
         const entry = known.get(id);
         // Of two copies, the known one keeps its entry.
-        if (entry !== undefined && entry.host === this.#host && entry.path !== path) continue;
+        if (entry !== undefined && entry.host === this.host && entry.path !== path) continue;
         const fresh = await this.add(path);
         if (entry === undefined) added.push(fresh);
         known.set(id, fresh);

@@ -160,6 +160,14 @@ Deno.test("rm of a copy leaves the other directory, its name and its tags", asyn
     assert.deepEqual([entry.path, entry.name, entry.tags, more], [kept, "mine", ["t"], []]);
     assert.ok((await Deno.stat(kept)).isDirectory);
     await assert.rejects(Deno.stat(copy), Deno.errors.NotFound);
+
+    // One that has moved is no copy, and a damaged one is found by its entry.
+    await Deno.rename(kept, copy);
+    assert.equal((await run(["rm", copy, "--yes"])).stdout, `Deleted ${copy}.\n`);
+    assert.deepEqual(JSON.parse((await run(["ls", "--json"])).stdout), []);
+    await run(["add", await makeRecording(kept)]);
+    await Deno.writeTextFile(join(kept, "manifest.json"), "{");
+    assert.match((await run(["rm", kept, "--keep-files"])).stdout, /^Forgot trio; /);
   });
 });
 

@@ -2,12 +2,7 @@
 import { object } from "@optique/core/constructs";
 import { withDefault } from "@optique/core/modifiers";
 import { argument, flag } from "@optique/core/primitives";
-import {
-  deleteRecording,
-  holdsManifest,
-  readSummary,
-  realDirectory,
-} from "../catalog/directories.ts";
+import { deleteRecording, readSummary, realDirectory } from "../catalog/directories.ts";
 import type { CatalogEntry } from "../catalog/entry.ts";
 import type { Catalog } from "../catalog/catalog.ts";
 import { ClusterrrError, UsageError } from "../errors.ts";
@@ -63,7 +58,7 @@ export const rm = defineSubcommand({
   },
 });
 
-/** A directory with a recording whose entry in the catalog is of another directory. */
+/** A directory with a recording that the catalog knows in another directory, where it is too. */
 interface KnownCopy {
   readonly path: string;
   readonly entry: CatalogEntry;
@@ -71,10 +66,21 @@ interface KnownCopy {
 
 async function copyOfKnown(catalog: Catalog, reference: string): Promise<KnownCopy | undefined> {
   const path = await realDirectory(reference);
-  if (path === undefined || !await holdsManifest(path)) return undefined;
-  const { id } = readSummary(path);
+  if (path === undefined) return undefined;
+  const id = idOf(path);
   const entry = (await catalog.list()).find((each) => each.id === id);
-  return entry === undefined || entry.path === path ? undefined : { path, entry };
+  if (entry === undefined || entry.path === path || entry.host !== catalog.host) return undefined;
+  return idOf(entry.path) === id ? { path, entry } : undefined; // else it has moved, and is the one
+}
+
+/** The id of the recording in `dir`; `undefined` where there is none that can be read. */
+function idOf(dir: string): string | undefined {
+  try {
+    return readSummary(dir).id;
+  } catch (error) {
+    if (error instanceof ClusterrrError) return undefined;
+    throw error;
+  }
 }
 
 /** The entry stays that of the other directory. */
