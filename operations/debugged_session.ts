@@ -26,6 +26,8 @@ export class DebuggedSessionVm implements DebuggedVm {
   readonly #runs: RunEnds;
   #following: Promise<void> | undefined;
   #stopped = false;
+  /** Where the next run is to end. */
+  #until: number | undefined;
 
   constructor(private readonly session: ReplaySession, readonly name: string) {
     const { recording } = session;
@@ -65,13 +67,21 @@ export class DebuggedSessionVm implements DebuggedVm {
   }
 
   async breakAt(icount: number): Promise<void> {
-    if (this.#following === undefined) this.session.requireStanding();
+    if (this.#following === undefined) this.#until = icount; // it may be moved before it runs
+    else await this.#break(icount);
+  }
+
+  async #break(icount: number): Promise<void> {
     await replayBreak(this.#vm.vm.qmp, instructionCount(icount));
   }
 
   async running(): Promise<void> {
     const number = this.#number;
-    await this.session.letRun(this.name);
+    const until = this.#until;
+    this.#until = undefined;
+    await this.session.letRun(this.name, async () => {
+      if (until !== undefined) await this.#break(until);
+    });
     this.#stopped = false;
     this.#following = this.session.follow(number, () => this.#stopped);
     this.#following.catch(() => {}); // told by `stopped`: the session has ended the VM
@@ -79,8 +89,11 @@ export class DebuggedSessionVm implements DebuggedVm {
 
   async stopped(): Promise<void> {
     this.#stopped = true;
-    await this.#following;
-    this.#following = undefined;
+    try {
+      await this.#following;
+    } finally {
+      this.#following = undefined;
+    }
   }
 
   async interrupt(): Promise<void> {

@@ -95,7 +95,7 @@ export class ReplaySession implements SessionPort {
   /** Does `work` once nothing else is being done. @throws {ClusterrrError} while a debugger lets a VM run */
   async #alone<T>(work: () => Promise<T>): Promise<T> {
     const doing = this.#last.catch(() => {}).then(() => {
-      this.requireStanding();
+      this.#requireStanding();
       return work();
     });
     this.#last = doing;
@@ -119,10 +119,10 @@ export class ReplaySession implements SessionPort {
     );
   }
 
-  /** A debugger lets a VM run, which it {@link follow}s: until then the rest stands. */
-  async letRun(name: string): Promise<void> {
-    // deno-lint-ignore require-await -- in turn with what is being done
+  /** A debugger lets a VM run, once `prepare` is done, and {@link follow}s it: until then the rest stands. */
+  async letRun(name: string, prepare: () => Promise<void>): Promise<void> {
     await this.#alone(async () => {
+      await prepare();
       this.#running = name;
     });
   }
@@ -189,8 +189,7 @@ export class ReplaySession implements SessionPort {
     );
   }
 
-  /** @throws {ClusterrrError} while a debugger lets a VM run */
-  requireStanding(): void {
+  #requireStanding(): void {
     if (this.#running === undefined) return;
     throw new ClusterrrError(`gdb lets VM ${this.#running} run: stop it there first (Ctrl-C).`);
   }
@@ -281,6 +280,8 @@ export class ReplaySession implements SessionPort {
     const beside = cutBeside(censuses, number, sendsMin, least);
     if (beside === undefined) return await this.#runAlone(number, icount);
     await this.world.runTo({ ...beside, stops: new Map([...beside.stops, [number, stop]]) });
+    const { vm } = this.world.vms.find((each) => each.vm.number === number)!;
+    if (await vm.icount() !== icount) throw this.#cannotStop(); // others needed what it sends next
     this.#time = beside.time;
   }
 

@@ -12,7 +12,6 @@ import { stoppedTimerMender } from "../hypervisor/rr_log/stopped_timer.ts";
 import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
 import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
-import { isDisconnect } from "../hypervisor/qmp/client.ts";
 import { Readiness } from "../hypervisor/readiness.ts";
 import { ReplayedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
@@ -47,6 +46,7 @@ import {
   type VmReplayResult,
 } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
+import { sleep } from "../lib/sleep.ts";
 import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
 import type { ReplayLinks } from "../net/retransmit/replay_links.ts";
@@ -57,6 +57,8 @@ import { clockStart, prepareFiles, refindFiles } from "./start_state.ts";
 const PROGRESS_EVERY_MS = 250;
 /** A cluster that does nothing for so long will not do anything any more, even on a busy host. */
 const STALL_MS = 30_000;
+/** A QEMU that cannot be looked at because it has ended is known to have within so long. */
+const GONE_MS = 1_000;
 /** The start of a log in the middle: QEMU reads a kind byte and replaces it by the snapshot's. */
 const DUMMY_EVENT = 1;
 /** How many epochs a VM may be ahead of the slowest; 4 s of the recording with the usual epochs. */
@@ -344,16 +346,19 @@ export class ReplayWorld {
     const staying = new Set(this.#vms.map(({ vm }) => vm.number).filter((vm) => !moving.has(vm)));
 
     const checking: Promise<void>[] = [];
+    const fail = async (vm: VmNumber, cause: unknown) => {
+      // Where its QEMU has gone, the agent finds out why.
+      const { ended } = this.#vms.find((each) => each.vm.number === vm)!.vm;
+      const gone = ended.then(() => true);
+      if (!await Promise.race([gone, sleep(GONE_MS).then(() => false)])) this.#agent.fail(cause);
+    };
     const watch = (vm: VmNumber, goes: Promise<boolean>) => {
       const standing = goes.then((stands) => {
         const stop = stops.get(vm);
         if (stop !== undefined) this.#receives.set(vm, stop.receives);
         if (stands) this.#agent.stand(vm);
       });
-      standing.catch((cause) => {
-        // Why a QEMU has gone, the agent finds out.
-        if (!isDisconnect(cause)) this.#agent.fail(cause);
-      });
+      standing.catch((cause) => fail(vm, cause));
       checking.push(standing);
     };
     const goingOn = new Set<VmNumber>();
