@@ -26,6 +26,7 @@ export class SerialInput {
   readonly #buffer = new Uint8Array(64 << 10);
   #rest: Uint8Array<ArrayBuffer>;
   #begun = false;
+  #failed = false;
 
   /**
    * Makes the FIFO pair at `base`, before QEMU is started with it.
@@ -61,6 +62,7 @@ export class SerialInput {
           part = part.subarray(this.#console.writeSync(part));
         }
       } catch (cause) {
+        this.#failed = true;
         throw diskError("write to", this.path, cause);
       }
     }
@@ -68,7 +70,7 @@ export class SerialInput {
 
   close(): void {
     try {
-      this.#takeOutput();
+      if (!this.#failed) this.#takeOutput(); // an error is told once
     } finally {
       closeFd(this.#input);
       closeFd(this.#output);

@@ -162,9 +162,12 @@ async function bootInto(
 
   progress.show({ phase: "booting", vms: vms.map(({ name }) => ({ name, status: "running" })) });
   await all(vms, (vm) => vm.resume());
-  await Promise.race([untilReady(vms, directory, options, signal), moved.promise]);
-  progress.show({ phase: "saving", vms: vms.map(({ name }) => ({ name, status: "paused" })) });
-  await saveTogether(vms, signal);
+  const save = async () => {
+    await untilReady(vms, directory, options, signal);
+    progress.show({ phase: "saving", vms: vms.map(({ name }) => ({ name, status: "paused" })) });
+    await saveTogether(vms, signal);
+  };
+  await Promise.race([save(), moved.promise]);
   const icounts = await Promise.all(vms.map((vm) => vm.icount()));
   const frames = await collectInFlight(vms, network);
   clearInterval(timer);

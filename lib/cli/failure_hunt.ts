@@ -39,8 +39,9 @@ export interface HuntReport {
 }
 
 /**
- * Records and judges until a run failed, `runsMax` is reached or the user ends it. What the run that the user
- * ended lacks says nothing: of several runs, that one is judged by its guests alone. A recording that itself fails is kept and ends the hunt; so does one that cannot be judged, with the judge's error.
+ * Records and judges until a run failed, `runsMax` is reached or the user ends it. What the run that the
+ * user ended lacks says nothing: of several runs, that one is judged by its guests alone. A recording that
+ * itself fails is kept and ends the hunt; so does one that cannot be judged, with the judge's error.
  */
 export async function huntFailure(
   options: RecordOptions,
@@ -60,6 +61,7 @@ export async function huntFailure(
     const whole = endedBy !== "interrupt" || runsMax === 1;
     if (!whole && !criteria.guests) {
       await deleteRecording(directory, id);
+      context.terminal.err(`run ${runs.length + 1}: interrupted, not judged, deleted\n`);
       break;
     }
     const { command, ...byGuests } = criteria;

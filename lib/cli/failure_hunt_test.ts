@@ -105,6 +105,7 @@ Deno.test("until failure: the run that the user ends is judged by its guests alo
   const ended: Ending = { failed: true, endedBy: "interrupt" };
   const byCommand = await hunt([PASSED, ended], "--until-failure", "--on-failure", "x");
   assert.deepEqual([byCommand.status, byCommand.kept, byCommand.judged.length], [1, false, 1]);
+  assert.match(byCommand.stderr, /^run 2: interrupted, not judged, deleted$/m);
   const both = ["--until-failure", "--on-failure", "x", "--on-guest-failure"];
   const byGuests = await hunt([ended], ...both);
   assert.deepEqual([byGuests.status, byGuests.kept], [0, true]);

@@ -52,7 +52,7 @@ export const record = defineSubcommand({
     "the run failed, and deleted otherwise. CMD is a shell command with the recording's directory in " +
     "CLUSTERRR_RECORDING and each VM's console in CLUSTERRR_CONSOLE_<VM>; the run failed if it ends " +
     "with another status than 0. --until-failure repeats that until a run failed: the exit status is " +
-    "then 0, and 1 if none of --max-runs did. A run that Ctrl-C ends then is judged by its guests alone.",
+    "then 0, and 1 if none of --max-runs did. A run that Ctrl-C ends then is judged by --on-guest-failure alone.",
   ],
   examples: [
     "record examples/trio/cluster.yaml --out trio.clusterrr",
