@@ -9,10 +9,11 @@ import { summarizeFrame } from "../lib/frames/summary.ts";
 import { decodeBlock } from "../lib/recording/block_decoder.ts";
 import { ColumnUnpacker } from "../lib/recording/column_unpacker.ts";
 import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
-import { readManifest } from "../lib/recording/manifest.ts";
+import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
+import { readManifest, vmDirectory } from "../lib/recording/manifest.ts";
 import { SEGMENT_MAGIC } from "../lib/recording/segment_layout.ts";
 import { SegmentReader } from "../lib/recording/segment_reader.ts";
-import { openLog, vmNamed } from "./open_recording.ts";
+import { vmNamed } from "./open_recording.ts";
 
 /**
  * The items that `options` ask for.
@@ -56,7 +57,8 @@ function* recordingItems(options: DumpOptions): Iterable<DumpItem> {
   const manifest = readManifest(options.path);
   const wanted = options.vm === undefined ? manifest.vms : [vmNamed(manifest, options.vm)];
   for (const vm of wanted) {
-    const reader = openLog(options.path, vm, manifest);
+    const expect = { vm: vm.number, rrLogVersion: vm.qemu.rrLogVersion, closed: vm.logClosed };
+    const reader = HybridLogReader.open(vmDirectory(options.path, vm.name), expect); // as it is stored
     try {
       if (options.fromIcount !== undefined) reader.seek(options.fromIcount);
       const items = new ItemVisitor(vm.name, tableForVersion(vm.qemu.rrLogVersion));

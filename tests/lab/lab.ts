@@ -9,6 +9,7 @@
  * Exit status 1 where a recording failed or a replay was not identical: its recording is kept.
  */
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { build } from "../../build/build.ts";
 import { run } from "../../host/command.ts";
 import { plural } from "../../lib/cli/table.ts";
@@ -90,7 +91,8 @@ function refuseOldResults(out: string): void {
 async function main(options: Options, signal: AbortSignal): Promise<boolean> {
   const { out, reports } = options;
   if (reports.length > 0) {
-    if (!reports.includes(`${out}/results.json`)) refuseOldResults(out);
+    const written = resolve(out, "results.json");
+    if (!reports.some((path) => resolve(path) === written)) refuseOldResults(out);
     const merged = mergeResults(reports.map(readResults));
     await Deno.mkdir(out, { recursive: true });
     writeResults(`${out}/results.json`, merged);
