@@ -315,6 +315,7 @@ Deno.test("simulation: a VM whose log is cut off, and those that wait for it, en
         cut++;
         assert.match(cutOff, /^waits for frame \d+ of VM vm\d, which ended before it$/);
         assert.equal(again.killed, true);
+        assert.equal(again.unreadLog(), 0, "it has done all that does not need that frame");
         assert.ok(recorded.totals.some(({ complete }) => !complete));
       } else if (recorded.totals[i]!.complete) {
         assert.equal(again.program.state, vm.program.state);

@@ -509,6 +509,8 @@ export class ReplayingAgent {
       const sent = elsewhere.sentAtEnd(awaited.source);
       if (sent === undefined || sent > awaited.sendNumber) return;
     }
+    // Its log is fed ahead: it may still have much to execute, and frames to send, before it needs that one.
+    if (!stream.vm.awaitsLog()) return;
     const othersComplete = elsewhere === undefined ? true : elsewhere.logsComplete();
     if (othersComplete === undefined) return;
     const senderName = sender?.vm.name ?? `number ${awaited.source}`;
