@@ -17,7 +17,7 @@ import { type CheckResult, comparedAt } from "../lib/roles/state_checker.ts";
 import { instructionCount } from "../lib/units.ts";
 import type { FrameInFlight } from "../net/retransmit/queue.ts";
 import { type IndexedCheckpoint, vmState } from "./checkpoint_index.ts";
-import { consolesEqual } from "./consoles.ts";
+import { consolesEqual, readConsole } from "./consoles.ts";
 import type { OpenRecording } from "./open_recording.ts";
 import type { ReplayOutcome } from "./replay_outcome.ts";
 import { ReplayWorld, type WorldOptions, type WorldVm } from "./replay_world.ts";
@@ -202,14 +202,11 @@ function isConsoleEqual(
   to: IndexedCheckpoint | undefined,
   whole: boolean,
 ): boolean {
-  const decoder = new TextDecoder("latin1");
   const end = to?.start.vms.get(recorded.number)?.consoleBytes;
-  const before = Deno.readFileSync(`${directory}/${recorded.console}`)
-    .subarray(consoleBytesBefore, end);
-  const after = decoder.decode(Deno.readFileSync(console));
+  const before = readConsole(`${directory}/${recorded.console}`).subarray(consoleBytesBefore, end);
   return consolesEqual(
-    decoder.decode(before),
-    after,
+    before,
+    readConsole(console),
     to !== undefined || (census.complete && whole),
   );
 }

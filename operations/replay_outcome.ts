@@ -10,7 +10,7 @@ import { digestConsole } from "../lib/diff/consoles.ts";
 import { TRACE_FORMAT, TRACE_VERSION } from "../lib/diff/trace.ts";
 import { TraceWriter } from "../lib/diff/trace_writer.ts";
 import type { Manifest } from "../lib/recording/manifest.ts";
-import { consolesEqual } from "./consoles.ts";
+import { consolesEqual, readConsole } from "./consoles.ts";
 import type { OpenRecording } from "./open_recording.ts";
 import { ReplayWorld, type WorldOptions } from "./replay_world.ts";
 
@@ -54,10 +54,9 @@ export async function replayOnce(
     const cutOff = new Set(results.filter((vm) => vm.cutOff !== undefined).map((vm) => vm.name));
     if (trace !== undefined) concludeTrace(trace, world, results, divergence);
     const consoleEqual = new Map(world.vms.map(({ recorded, census, console }) => {
-      const before = Deno.readTextFileSync(`${recording.directory}/${recorded.console}`);
+      const before = readConsole(`${recording.directory}/${recorded.console}`);
       const complete = census.complete && !cutOff.has(recorded.name);
-      const after = Deno.readTextFileSync(console);
-      return [recorded.name, consolesEqual(before, after, complete)];
+      return [recorded.name, consolesEqual(before, readConsole(console), complete)];
     }));
     const checks = new Map(world.vms.map(({ vm }) => [vm.name, world.checks(vm.number)]));
     const { queueBytesMax } = world;

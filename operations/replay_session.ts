@@ -7,6 +7,7 @@ import { registers, saveMemory } from "../hypervisor/qmp/commands.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { epochOf, epochStart } from "../lib/clocks/lamport.ts";
 import { ClusterrrError } from "../lib/errors.ts";
+import { concat } from "../lib/bytes/concat.ts";
 import { countBelow } from "../lib/bytes/growing_array.ts";
 import { summarizeFrame } from "../lib/frames/summary.ts";
 import {
@@ -28,7 +29,7 @@ import type {
 import type { SeekTarget } from "../lib/session/target.ts";
 import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { CheckpointIndex, type IndexedCheckpoint } from "./checkpoint_index.ts";
-import { consolesEqual } from "./consoles.ts";
+import { consolesEqual, readConsole } from "./consoles.ts";
 import { type OpenRecording, openRecording, vmNamed } from "./open_recording.ts";
 import { newName, onDisk } from "./pack_files.ts";
 import { ReplayWorld, type WorldVm } from "./replay_world.ts";
@@ -344,8 +345,8 @@ export class ReplaySession implements SessionPort {
     const vms = results.map(({ name, number, framesMatched, framesRecorded, cutOff }) => {
       const each = this.#vm(name);
       const complete = each.census.complete && cutOff === undefined;
-      const before = Deno.readTextFileSync(`${directory}/${each.recorded.console}`);
-      const consoleEqual = consolesEqual(before, this.#consoleOf(each), complete);
+      const before = readConsole(`${directory}/${each.recorded.console}`);
+      const consoleEqual = consolesEqual(before, this.#consoleBytesOf(each), complete);
       const sentAll = !complete || framesMatched === framesRecorded;
       return { name, number, framesMatched, framesRecorded, consoleEqual, sentAll };
     });
@@ -401,15 +402,13 @@ export class ReplaySession implements SessionPort {
 
   // deno-lint-ignore require-await -- a port's calls are asynchronous
   async console(name: string): Promise<string> {
-    return this.#consoleOf(this.#vm(name));
+    return new TextDecoder().decode(this.#consoleBytesOf(this.#vm(name)));
   }
 
   /** The recorded output up to where this replay began, and what it has printed since. */
-  #consoleOf({ recorded, console, consoleBytesBefore }: WorldVm): string {
-    const before = Deno.readFileSync(`${this.recording.directory}/${recorded.console}`);
-    const decoder = new TextDecoder();
-    return decoder.decode(before.subarray(0, consoleBytesBefore), { stream: true }) +
-      decoder.decode(Deno.readFileSync(console));
+  #consoleBytesOf({ recorded, console, consoleBytesBefore }: WorldVm): Uint8Array {
+    const before = readConsole(`${this.recording.directory}/${recorded.console}`);
+    return concat([before.subarray(0, consoleBytesBefore), readConsole(console)]);
   }
 
   async monitor(name: string, line: string): Promise<string> {

@@ -195,7 +195,8 @@ export class HybridLogWriter {
     }
     const whole = complete && !this.#failure;
     this.#writeEnd(whole);
-    const closed = this.#segment === undefined;
+    // Without an end it goes on in a segment that could not be begun.
+    const closed = this.#ended && this.#segment === undefined;
     if (this.#segment) this.#finished.push(this.#segment.close());
     const { icount, ...counts } = this.#written;
     return this.#totals = {

@@ -206,7 +206,12 @@ export class ReplayLinks {
       uses,
       start && { sent, inFlight: start.inFlight },
     );
-    for (const peer of peers) this.#addPeer(peer, uses, sent);
+    try {
+      for (const peer of peers) this.#addPeer(peer, uses, sent);
+    } catch (cause) {
+      for (const { spool } of this.#lines.values()) spool.close();
+      throw cause;
+    }
     const lines = [...this.#lines.values()];
     this.frames = new HostFrames(
       this.#queue,
