@@ -491,6 +491,7 @@ export class RecordingAgent implements RecorderSink {
   /** What the log has at an instruction count, once it has gone on beyond it. */
   async #placeOf(stream: RecordedStream, icount: number): Promise<CheckPlace> {
     if (icount === stream.lastCheck) return "unknown"; // it has executed nothing since
+    if (stream.ended !== "no") return "unknown"; // and will not go on
     stream.lastCheck = icount;
     const place = await new Promise<CheckPlace>((resolve) => {
       stream.pendingChecks.set(icount, resolve);
