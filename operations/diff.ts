@@ -1,7 +1,7 @@
 /** `clusterrr diff`: gives the comparison what decodes rr logs, and keeps the user informed. */
 import { decodeEvents, formatFields } from "../hypervisor/rr_log/events.ts";
 import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
-import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { type RrLogTable, tableOfLog } from "../hypervisor/rr_log/tables.ts";
 import type { DiffOptions, Progress } from "../lib/cli/ports.ts";
 import { compareRuns } from "../lib/diff/cluster_comparison.ts";
 import type { DiffReport, EventCodec, LoggedEvent } from "../lib/diff/observation.ts";
@@ -22,7 +22,7 @@ export async function diff(
   return await compareRuns(openRun(options.a), openRun(options.b), {
     guestOnly: options.guestOnly,
     context: options.context,
-    codec: (version) => eventCodec(tableForVersion(version)),
+    codec: (qemu) => eventCodec(tableOfLog(qemu)),
     turn: async (name, logBytes, total) => {
       if (!turns.due) return;
       const fraction = total === 0 ? undefined : Math.min(1, logBytes / total);

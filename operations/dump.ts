@@ -1,7 +1,7 @@
 /** `clusterrr dump`: a hybrid log or one of QEMU's own rr files, event by event. */
 import { decodeEvents, formatFields, type RrEvent } from "../hypervisor/rr_log/events.ts";
 import { readRrLogFile } from "../hypervisor/rr_log/stream.ts";
-import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { type RrLogTable, tableForVersion, tableOfLog } from "../hypervisor/rr_log/tables.ts";
 import type { DumpItem, DumpOptions } from "../lib/cli/ports.ts";
 import { ClusterrrError } from "../lib/errors.ts";
 import { EventLoopTurns } from "../lib/event_loop_turns.ts";
@@ -61,7 +61,7 @@ function* recordingItems(options: DumpOptions): Iterable<DumpItem> {
     const reader = HybridLogReader.open(vmDirectory(options.path, vm.name), expect); // as it is stored
     try {
       if (options.fromIcount !== undefined) reader.seek(options.fromIcount);
-      const items = new ItemVisitor(vm.name, tableForVersion(vm.qemu.rrLogVersion));
+      const items = new ItemVisitor(vm.name, tableOfLog(vm.qemu));
       while (reader.nextBlock(items)) yield* items.take(reader.block!.firstIcount);
       const { complete, reason, file, offset } = reader.ending;
       if (!complete) yield cutItem(vm.name, items.icount, `${reason} (${file} at byte ${offset})`);

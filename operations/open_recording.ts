@@ -1,7 +1,7 @@
 /** A recording that fits this host: read, checked and counted before anything of it is replayed. */
 import { inspectQemu, type QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
 import { runReader } from "../hypervisor/rr_log/runs.ts";
-import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { tableOfLog } from "../hypervisor/rr_log/tables.ts";
 import { ImageStore } from "../host/image_store.ts";
 import { ignoreSigpipe } from "../host/libc.ts";
 import type { Progress } from "../lib/cli/ports.ts";
@@ -114,7 +114,7 @@ export function openLog(directory: string, vm: ManifestVm, manifest: Manifest): 
 
 /** What finds the runs of instructions in a VM's log. */
 export function runsOf(vm: ManifestVm): RunReader {
-  return runReader(tableForVersion(vm.qemu.rrLogVersion), `the rr log of ${vm.name}`);
+  return runReader(tableOfLog(vm.qemu), `the rr log of ${vm.name}`);
 }
 
 /** @throws {ClusterrrError} with everything that differs from the host that recorded */

@@ -11,7 +11,7 @@ import { RamCopier } from "../hypervisor/qemu/ram_digest.ts";
 import { stoppedTimerMender } from "../hypervisor/rr_log/stopped_timer.ts";
 import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
-import { tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { tableOfLog } from "../hypervisor/rr_log/tables.ts";
 import { Readiness } from "../hypervisor/readiness.ts";
 import { ReplayedQemu } from "../hypervisor/vm.ts";
 import { RunDirectory } from "../host/run_directory.ts";
@@ -294,7 +294,7 @@ export class ReplayWorld {
     census: LogCensus,
     start: VmStart | undefined,
   ): HybridSource {
-    const table = tableForVersion(recorded.qemu.rrLogVersion);
+    const table = tableOfLog(recorded.qemu);
     const word = replayPreamble(table);
     const ending = syntheticEnd(table);
     const mend = stoppedTimerMender(table);

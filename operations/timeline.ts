@@ -10,7 +10,7 @@
  * Where a VM sends is not in its log: the receiver's side shows the frame.
  */
 import { decodeEvents } from "../hypervisor/rr_log/events.ts";
-import { type RrLogTable, tableForVersion } from "../hypervisor/rr_log/tables.ts";
+import { type RrLogTable, tableOfLog } from "../hypervisor/rr_log/tables.ts";
 import type { TimelineItem, TimelineOptions } from "../lib/cli/ports.ts";
 import { EventLoopTurns } from "../lib/event_loop_turns.ts";
 import { summarizeFrame } from "../lib/frames/summary.ts";
@@ -115,7 +115,7 @@ class MomentCollector implements HybridVisitor {
     private readonly console: Uint8Array,
     fromPowerOn: boolean,
   ) {
-    this.#table = tableForVersion(vm.qemu.rrLogVersion);
+    this.#table = tableOfLog(vm.qemu);
     if (fromPowerOn) this.#startNs = 0;
   }
 

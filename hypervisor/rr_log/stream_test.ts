@@ -3,7 +3,7 @@ import { FormatError, VersionError } from "../../lib/errors.ts";
 import { concat } from "../../lib/bytes/concat.ts";
 import { decodeEvents } from "./events.ts";
 import { detectForm, parseRrLog, readRrLogFile, replayPreamble, syntheticEnd } from "./stream.ts";
-import { REPLAY_VERSION, tableForQemu } from "./tables.ts";
+import { REPLAY_VERSION, tableForQemu, tableOfLog } from "./tables.ts";
 
 const table = tableForQemu("7.2.22");
 const goldenUrl = new URL("testdata/seabios-7.2.rrlog", import.meta.url);
@@ -81,4 +81,11 @@ Deno.test("the synthetic end closes a cut log", () => {
   const events = [...decodeEvents(syntheticEnd(table), table, "test log")];
   assert.deepEqual(events.map((event) => event.name), ["SHUTDOWN_HOST_QMP_QUIT", "END"]);
   assert.throws(() => [...decodeEvents(golden.subarray(0, 3), table, "test log")], FormatError);
+});
+
+Deno.test("the table of a log is that of the QEMU that wrote it, whose word others share", () => {
+  const of = (version: string) => tableOfLog({ version, rrLogVersion: REPLAY_VERSION });
+  assert.equal(of("7.1.0"), tableForQemu("7.1.0"));
+  assert.equal(of("7.2.22"), tableForQemu("7.2.22"));
+  assert.throws(() => tableOfLog({ version: "7.2.22", rrLogVersion: 1 }), VersionError);
 });

@@ -206,6 +206,17 @@ export function tableForVersion(version: number): RrLogTable {
 }
 
 /**
+ * The table for the log that a QEMU has written: by its own version, which tells more than the log's.
+ * @throws {VersionError}
+ */
+export function tableOfLog(
+  { version, rrLogVersion }: { readonly version: string; readonly rrLogVersion: number },
+): RrLogTable {
+  const table = tableForQemu(version);
+  return table.version === rrLogVersion ? table : tableForVersion(rrLogVersion);
+}
+
+/**
  * The table for a QEMU by its version, such as `7.2.22` (what follows the numbers does not matter).
  * @throws {VersionError}
  */

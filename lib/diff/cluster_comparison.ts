@@ -6,6 +6,7 @@
  * that is stamped later in the run that has it.
  */
 import { ClusterrrError } from "../errors.ts";
+import type { ManifestVm } from "../recording/manifest.ts";
 import { compareConsoles } from "./consoles.ts";
 import { LogComparison, type LogDiff } from "./log_comparison.ts";
 import type {
@@ -27,8 +28,8 @@ export interface ComparisonOptions {
   readonly guestOnly: boolean;
   /** How many things before each difference to show. */
   readonly context: number;
-  /** Decodes the rr logs of a version. @throws {VersionError} */
-  readonly codec: (rrLogVersion: number) => EventCodec;
+  /** Decodes the rr logs that a QEMU wrote. @throws {VersionError} */
+  readonly codec: (qemu: ManifestVm["qemu"]) => EventCodec;
   /** Called after each block: bytes of rr log compared so far, of those that are known to be there. */
   readonly turn: (vm: string, logBytes: number, logBytesTotal: number) => Promise<void>;
 }
@@ -121,7 +122,7 @@ class ClusterComparison {
       { open: logs[1].open, frames: frames[1]! },
       {
         vm: pair.name,
-        codec: this.options.codec(versionA!),
+        codec: this.options.codec(logs[0].manifest.qemu),
         firstIcount: logs[0].manifest.firstIcount ?? 0,
         guestOnly: this.options.guestOnly,
         context,
