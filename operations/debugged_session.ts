@@ -12,7 +12,8 @@ import { replayBreak } from "../hypervisor/qmp/commands.ts";
 import { ClusterrrError, QmpError } from "../lib/errors.ts";
 import { RunEnds } from "../lib/roles/run_ends.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
-import { openLog, runsOf, vmNamed } from "./open_recording.ts";
+import { openLog } from "../lib/recording/recording_directory.ts";
+import { runsOf, vmNamed } from "./open_recording.ts";
 import type { ReplaySession } from "./replay_session.ts";
 import type { WorldVm } from "./replay_world.ts";
 

@@ -7,15 +7,8 @@ import { ignoreSigpipe } from "../host/libc.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
 import { ClusterrrError } from "../lib/errors.ts";
-import { capturedNumbers } from "../lib/recording/captured_numbers.ts";
-import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
-import {
-  type Manifest,
-  type ManifestVm,
-  readManifest,
-  vmDirectory,
-} from "../lib/recording/manifest.ts";
-import { verifySegments } from "../lib/recording/recording_directory.ts";
+import { type Manifest, type ManifestVm, readManifest } from "../lib/recording/manifest.ts";
+import { openLog, verifySegments } from "../lib/recording/recording_directory.ts";
 import { type LogCensus, takeCensus } from "../lib/roles/log_census.ts";
 import type { RunReader } from "../lib/roles/ports.ts";
 import type { Snapshot } from "../lib/snapshot/snapshot.ts";
@@ -99,17 +92,6 @@ export function vmNamed(manifest: Manifest, name: string): ManifestVm {
   if (vm !== undefined) return vm;
   const names = manifest.vms.map((each) => each.name).join(", ");
   throw new ClusterrrError(`The recording has no VM ${name}. It has: ${names}.`);
-}
-
-/** Opens a VM's hybrid log; the caller closes it. */
-export function openLog(directory: string, vm: ManifestVm, manifest: Manifest): HybridLogReader {
-  const sendNumberOf = capturedNumbers(manifest, vm.number);
-  return HybridLogReader.open(vmDirectory(directory, vm.name), {
-    vm: vm.number,
-    rrLogVersion: vm.qemu.rrLogVersion,
-    closed: vm.logClosed,
-    ...(sendNumberOf === undefined ? {} : { sendNumberOf }),
-  });
 }
 
 /** What finds the runs of instructions in a VM's log. */

@@ -167,7 +167,7 @@ export class ReplaySession implements SessionPort {
    */
   async #makeSend(vm: VmNumber, source: VmNumber, sendNumber: number): Promise<void> {
     const census = this.recording.censuses.get(source)!;
-    const machine = this.world.vms.find((each) => each.vm.number === source)!.vm;
+    const machine = this.world.vm(source).vm;
     while (this.world.sent(source) <= sendNumber) {
       const { receives } = this.world.counts().get(source)!;
       const stop = nextStop(census, { icount: await machine.icount(), receives });
@@ -281,14 +281,14 @@ export class ReplaySession implements SessionPort {
     const beside = cutBeside(censuses, number, sendsMin, least);
     if (beside === undefined) return await this.#runAlone(number, icount);
     await this.world.runTo({ ...beside, stops: new Map([...beside.stops, [number, stop]]) });
-    const { vm } = this.world.vms.find((each) => each.vm.number === number)!;
+    const { vm } = this.world.vm(number);
     if (await vm.icount() !== icount) throw this.#cannotStop(); // others needed what it sends next
     this.#time = beside.time;
   }
 
   /** Brings one VM to `icount`, the others no further than it needs. */
   async #runAlone(number: VmNumber, icount: number): Promise<void> {
-    const { vm } = this.world.vms.find((each) => each.vm.number === number)!;
+    const { vm } = this.world.vm(number);
     if (await vm.icount() >= icount) return;
     await vm.breakAt(icount);
     let stopped = false;
@@ -439,7 +439,7 @@ export class ReplaySession implements SessionPort {
 
   #vm(name: string): WorldVm {
     const { number } = vmNamed(this.recording.manifest, name);
-    return this.world.vms.find(({ vm }) => vm.number === number)!;
+    return this.world.vm(number);
   }
 
   #standing(name: string) {

@@ -14,8 +14,10 @@ async function standing(
   { qmp = {}, runTo }: { qmp?: Partial<QmpClient>; runTo?: () => Promise<never> },
 ) {
   let isOpen = true;
+  const vms = [{ vm: { number: 1, name: "left", qmp } }];
   const world = {
-    vms: [{ vm: { number: 1, name: "left", qmp } }],
+    vms,
+    vm: () => vms[0],
     hasEnded: () => false,
     runTo,
     close: () => Promise.resolve(void (isOpen = false)),

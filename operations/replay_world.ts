@@ -51,7 +51,8 @@ import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
 import type { ReplayLinks } from "../net/retransmit/replay_links.ts";
 import { hardwareOf } from "./machine.ts";
-import { openLog, type OpenRecording, runsOf } from "./open_recording.ts";
+import { openLog } from "../lib/recording/recording_directory.ts";
+import { type OpenRecording, runsOf } from "./open_recording.ts";
 import { clockStart, prepareFiles, refindFiles } from "./start_state.ts";
 
 const PROGRESS_EVERY_MS = 250;
@@ -178,6 +179,10 @@ export class ReplayWorld {
 
   get vms(): readonly WorldVm[] {
     return this.#vms;
+  }
+
+  vm(number: VmNumber): WorldVm {
+    return this.#vms.find(({ vm }) => vm.number === number)!;
   }
 
   /** The channel state while all VMs stand: frames that have been sent and not yet received. */
@@ -348,7 +353,7 @@ export class ReplayWorld {
     const checking: Promise<void>[] = [];
     const fail = async (vm: VmNumber, cause: unknown) => {
       // Where its QEMU has gone, the agent finds out why.
-      const { ended } = this.#vms.find((each) => each.vm.number === vm)!.vm;
+      const { ended } = this.vm(vm).vm;
       const gone = ended.then(() => true);
       if (!await Promise.race([gone, sleep(GONE_MS).then(() => false)])) this.#agent.fail(cause);
     };
@@ -377,7 +382,7 @@ export class ReplayWorld {
     const running = this.#agent.run(this.options.signal, staying, (vm) => {
       if (!stops.has(vm) || goingOn.has(vm)) return;
       goingOn.add(vm);
-      watch(vm, goOn(this.#vms.find((each) => each.vm.number === vm)!));
+      watch(vm, goOn(this.vm(vm)));
     });
     for (const [vm, checker] of moving) watch(vm, checker.run());
     const results = await running;
@@ -443,7 +448,7 @@ export class ReplayWorld {
     onWait: (source: VmNumber, sendNumber: number) => Promise<void>,
   ): Promise<void> {
     await this.#agent.follow(vm, stopped, onWait, this.options.signal);
-    const followed = this.#vms.find((each) => each.vm.number === vm)!;
+    const followed = this.vm(vm);
     const { icounts } = followed.census.receives;
     this.#receives.set(vm, countBelow(icounts, await this.#icountOf(followed.vm)));
   }

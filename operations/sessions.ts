@@ -20,13 +20,13 @@ const REQUEST_BYTES_MAX = 64 << 10;
 const READ_BYTES = 64 << 10;
 
 const requestSchema = z.strictObject({ words: z.array(z.string()).min(1) });
-/** The end of a session whose last replay was not what was recorded; whoever asked for it hears how. */
-const DIVERGED: SessionAnswer = { text: "", value: { ok: false }, over: true };
-
 const answerSchema = z.discriminatedUnion("ok", [
   z.object({ ok: z.literal(true), text: z.string(), value: z.unknown() }),
   z.object({ ok: z.literal(false), error: z.string() }),
 ]);
+
+/** The end of a session whose last replay was not what was recorded; whoever asked for it hears how. */
+const DIVERGED: SessionAnswer = { text: "", value: { ok: false }, over: true };
 
 /** Opens a recording, goes to the target, and listens. */
 export async function openSession(

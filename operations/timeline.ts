@@ -19,7 +19,8 @@ import type { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { type Manifest, type ManifestVm, readManifest } from "../lib/recording/manifest.ts";
 import { mergeMoments, type Moment } from "../lib/timeline/merge.ts";
 import type { VmNumber } from "../lib/units.ts";
-import { openLog, vmNamed } from "./open_recording.ts";
+import { openLog } from "../lib/recording/recording_directory.ts";
+import { vmNamed } from "./open_recording.ts";
 
 /** The clock that runs while the VM runs, in nanoseconds; QEMU logs it whenever a VM falls idle or wakes. */
 const CLOCK = "CLOCK_VIRTUAL_RT";

@@ -189,17 +189,8 @@ bed.test(
     assert.ok(vms[0]!.instructions > 2 ** 31, `${vms[0]!.instructions} instructions`);
     const directory = bed.path("old");
     await bed.json([
-      ...[
-        "record",
-        "--from",
-        "old",
-        "--out",
-        directory,
-        "--for",
-        "12s",
-        "--digest-every",
-        "1500ms",
-      ],
+      ...["record", "--from", "old", "--out", directory],
+      ...["--for", "12s", "--digest-every", "1500ms"],
     ]);
     await expectChecksInLog(directory);
     await expectIdentical(directory, 1);

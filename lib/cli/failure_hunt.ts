@@ -64,12 +64,8 @@ export async function huntFailure(
       context.terminal.err(`run ${runs.length + 1}: interrupted, not judged, deleted\n`);
       break;
     }
-    const { command, ...byGuests } = criteria;
-    const verdict = await context.operations.judge({
-      ...byGuests,
-      ...(whole && command !== undefined ? { command } : {}),
-      directory,
-    });
+    const judged = whole ? criteria : { guests: true };
+    const verdict = await context.operations.judge({ ...judged, directory });
     const run = { run: runs.length + 1, ...verdict, recordS };
     runs.push(run);
     if (!json) context.terminal.err(describeRun(run));

@@ -1,12 +1,6 @@
 /** A run of a cluster that can be compared: a recording's directory, or the trace of a replay. */
-import { capturedNumbers } from "../recording/captured_numbers.ts";
-import { HybridLogReader } from "../recording/hybrid_log_reader.ts";
-import {
-  type Manifest,
-  type ManifestVm,
-  readManifest,
-  vmDirectory,
-} from "../recording/manifest.ts";
+import { type Manifest, type ManifestVm, readManifest } from "../recording/manifest.ts";
+import { openLog } from "../recording/recording_directory.ts";
 import type { ConsoleDigest, ConsoleOutput } from "./consoles.ts";
 import type { RunIdentity } from "./observation.ts";
 import { type OutwardSource, RecordedOutward, TracedOutward } from "./outward.ts";
@@ -45,14 +39,7 @@ export function openRun({ kind, path }: RunPlace): Run {
 function openRecording(path: string): Run {
   const manifest = readManifest(path);
   const vms = manifest.vms.map((vm): RunVm => {
-    const sendNumberOf = capturedNumbers(manifest, vm.number);
-    const open = () =>
-      HybridLogReader.open(vmDirectory(path, vm.name), {
-        vm: vm.number,
-        rrLogVersion: vm.qemu.rrLogVersion,
-        closed: vm.logClosed,
-        ...(sendNumberOf === undefined ? {} : { sendNumberOf }),
-      });
+    const open = () => openLog(path, vm, manifest);
     return {
       name: vm.name,
       number: vm.number,

@@ -1,7 +1,9 @@
-/** The directory of a recording: how it is claimed, and whether its segments are what was recorded. */
+/** The directory of a recording: how it is claimed, whether its segments are what was recorded, its logs. */
 import { createHash } from "node:crypto";
 import { ClusterrrError, FormatError, messageOf } from "../errors.ts";
-import { type Manifest, vmDirectory } from "./manifest.ts";
+import { capturedNumbers } from "./captured_numbers.ts";
+import { HybridLogReader } from "./hybrid_log_reader.ts";
+import { type Manifest, type ManifestVm, vmDirectory } from "./manifest.ts";
 import { SegmentReader } from "./segment_reader.ts";
 
 /**
@@ -118,4 +120,15 @@ async function digest(path: string): Promise<{ bytes: number; sha256: string }> 
     bytes += chunk.length;
   }
   return { bytes, sha256: hash.digest("hex") };
+}
+
+/** Opens a VM's hybrid log; the caller closes it. */
+export function openLog(directory: string, vm: ManifestVm, manifest: Manifest): HybridLogReader {
+  const sendNumberOf = capturedNumbers(manifest, vm.number);
+  return HybridLogReader.open(vmDirectory(directory, vm.name), {
+    vm: vm.number,
+    rrLogVersion: vm.qemu.rrLogVersion,
+    closed: vm.logClosed,
+    ...(sendNumberOf === undefined ? {} : { sendNumberOf }),
+  });
 }

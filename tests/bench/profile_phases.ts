@@ -11,7 +11,8 @@ import { decodeEvents } from "../../hypervisor/rr_log/events.ts";
 import { type RrLogTable, tableForVersion } from "../../hypervisor/rr_log/tables.ts";
 import type { HybridVisitor } from "../../lib/recording/hybrid_log.ts";
 import { readManifest, vmDirectory } from "../../lib/recording/manifest.ts";
-import { openLog, vmNamed } from "../../operations/open_recording.ts";
+import { openLog } from "../../lib/recording/recording_directory.ts";
+import { vmNamed } from "../../operations/open_recording.ts";
 
 /** What QEMU logged in one phase. */
 export interface Phase {
