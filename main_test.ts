@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import config from "./deno.json" with { type: "json" };
 
 /** Runs the program as a user would, with a catalog that is thrown away. */
@@ -6,7 +7,13 @@ async function clusterrr(...args: string[]) {
   const dir = await Deno.makeTempDir({ prefix: "clrr-main-" });
   try {
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", new URL("./main.ts", import.meta.url).pathname, ...args],
+      args: [
+        "run",
+        "-A",
+        "--no-check",
+        fileURLToPath(new URL("./main.ts", import.meta.url)),
+        ...args,
+      ],
       env: { CLUSTERRR_CATALOG: `${dir}/catalog.sqlite3`, NO_COLOR: "1" },
       stdin: "null",
       signal: AbortSignal.timeout(60_000),

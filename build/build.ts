@@ -7,6 +7,7 @@
  * ```
  */
 import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Packing } from "../host/launch.ts";
 import { ClusterrrError, messageOf, UsageError } from "../lib/errors.ts";
@@ -14,7 +15,7 @@ import { bundle } from "./bundle.ts";
 import { findBase, writeCompiled } from "./compiled.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";
 
-const ROOT = new URL("../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
 /** Where the packed runtime is kept from build to build. */
 export const CACHE = `${ROOT}dist/cache`;
 const PACKINGS = ["compiled", "self-extracting"] as const;

@@ -1,5 +1,6 @@
 /** The built file as a user has it: alone in a directory. How it is packed, and that it does all that the sources do. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import config from "../deno.json" with { type: "json" };
 import { ClusterrrError } from "../lib/errors.ts";
 import { build, CACHE } from "./build.ts";
@@ -7,7 +8,7 @@ import { bundle, refuseSourceOnly } from "./bundle.ts";
 import { findBase } from "./compiled.ts";
 import { writeSelfExtracting } from "./self_extracting.ts";
 
-const ROOT = new URL("../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const TIMEOUT_MS = 120_000;
 
 const folder = Deno.makeTempDirSync({ prefix: "clusterrr-build-" });

@@ -2,6 +2,7 @@
  * How this process of clusterrr was started: from sources, from a compiled file, or unpacked by the
  * self-extracting file's launcher (`build/launcher.sh`), and how to start another one like it.
  */
+import { fileURLToPath } from "node:url";
 
 /** What the build knows and the bundle cannot find out. */
 export interface BuildFacts {
@@ -36,7 +37,7 @@ export function ownCommand(): string[] {
       return [file];
     }
     case "sources": {
-      const root = new URL("../", import.meta.url).pathname;
+      const root = fileURLToPath(new URL("../", import.meta.url));
       return [Deno.execPath(), "run", "-A", "--config", `${root}deno.json`, `${root}main.ts`];
     }
   }

@@ -1,6 +1,7 @@
 /** Packing and unpacking on disk: what is packed, what is left when something is wrong: nothing. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { fileURLToPath } from "node:url";
 import { run } from "../host/command.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import { ClusterrrError, FormatError, HostError } from "../lib/errors.ts";
@@ -9,7 +10,7 @@ import { verifySegments } from "../lib/recording/recording_directory.ts";
 import { pack } from "./pack.ts";
 import { unpack } from "./unpack.ts";
 
-const GOLDEN = new URL("../lib/recording/testdata/golden/", import.meta.url).pathname;
+const GOLDEN = fileURLToPath(new URL("../lib/recording/testdata/golden/", import.meta.url));
 const NEVER = new AbortController().signal;
 const QUIET: Progress = { show() {}, note() {}, clear() {} };
 

@@ -3,12 +3,13 @@
  * QEMU and taps, a time limit for each test, and after each a look whether anything was left on the host.
  */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { build } from "../build/build.ts";
 import { buildImage } from "../examples/images/build.ts";
 import { checkHost } from "../host/doctor.ts";
 import { Leftovers, qemuProcesses, type RunningQemu, runOfProcess } from "./leftovers.ts";
 
-const ROOT = new URL("../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
 /** The built file, for the copies of all test beds of this process. */
 const BUILT = `${ROOT}dist/tested/clusterrr`;
 /** What a killed or finished run may need until the kernel has taken everything away. */

@@ -1,8 +1,9 @@
 /** What `packaging/` ships: units that systemd understands, rights that suffice, instructions whose files exist. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { testBed } from "./end_to_end_fixture.ts";
 
-const PACKAGING = new URL("../packaging/", import.meta.url).pathname;
+const PACKAGING = fileURLToPath(new URL("../packaging/", import.meta.url));
 const UNITS = ["clusterrr-agent.service", "clusterrr-coordinator.service"];
 
 const bed = testBed();

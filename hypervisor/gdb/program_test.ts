@@ -1,5 +1,6 @@
 /** Real gdb against a program with symbols, under Debian's kernel in a replay. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { buildImage } from "../../examples/images/build.ts";
 import { cpioArchive } from "../../examples/images/cpio.ts";
 import { GUEST_ARGS_DEFAULT } from "../../lib/cluster/schema.ts";
@@ -12,7 +13,7 @@ import {
   withDebugger,
 } from "./recorded_guest_fixture.ts";
 
-const trio = new URL("../../examples/trio", import.meta.url).pathname;
+const trio = fileURLToPath(new URL("../../examples/trio", import.meta.url));
 
 Deno.test("a guest's program: breakpoints, variables and watchpoints, forward and backward", async () => {
   const directory = await Deno.makeTempDir({ prefix: "clusterrr-debugged-" });

@@ -2,6 +2,7 @@
  * For the debugger's tests: a guest, recorded alone by stock QEMU into a regular file, and its replay as a
  * {@link DebuggedVm} that goes back by starting over.
  */
+import { fileURLToPath } from "node:url";
 import { run } from "../../host/command.ts";
 import { inspectQemu, type QemuIdentity } from "../qemu/capabilities.ts";
 import { buildCommandLine, type RunMode, type VmHardware } from "../qemu/command_line.ts";
@@ -16,7 +17,7 @@ import type { DebuggedVm } from "./debugged_vm.ts";
 import { GdbProxy } from "./proxy.ts";
 import type { TimelinePace } from "./timeline.ts";
 
-const testdata = new URL("testdata/", import.meta.url).pathname;
+const testdata = fileURLToPath(new URL("testdata/", import.meta.url));
 const ENDED_WITHIN_MS = 120_000;
 /** How far ahead a running VM is made to stop: it goes on while the monitor is asked. */
 const INTERRUPT_AHEAD = 100_000;

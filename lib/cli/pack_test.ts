@@ -1,6 +1,7 @@
 /** `pack` and `unpack` as a user sees them. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { makeRecording } from "../catalog/recording_fixture.ts";
 import { commandLine, withDirectory } from "./command_fixture.ts";
 
@@ -47,7 +48,7 @@ Deno.test("unpack: needs a file that is there and a directory to make", async ()
 Deno.test("a packed recording where a directory is expected: unpack it first", async () => {
   await withDirectory(async (dir) => {
     const run = commandLine(dir);
-    const testdata = new URL("../pack/testdata/", import.meta.url).pathname;
+    const testdata = fileURLToPath(new URL("../pack/testdata/", import.meta.url));
     for (const name of ["golden.tar", "golden.tar.zst"]) {
       const file = `${testdata}${name}`;
       for (const command of ["replay", "verify", "show"]) {

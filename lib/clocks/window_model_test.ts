@@ -4,8 +4,9 @@
  * Variants of the model that leave a rule out have to fail.
  */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 
-const MODEL = new URL("./window.pml", import.meta.url).pathname;
+const MODEL = fileURLToPath(new URL("./window.pml", import.meta.url));
 /** For each command; the longest takes about 10 s on a quiet machine. */
 const TIMEOUT_MS = 300_000;
 

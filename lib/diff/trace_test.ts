@@ -3,6 +3,7 @@
  * writes the golden trace anew: only for a change of the format.
  */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { FormatError, VersionError } from "../errors.ts";
 import { instructionCount } from "../units.ts";
@@ -14,7 +15,7 @@ import { TRACE_FORMAT, TRACE_VERSION, type TraceHeader, type TraceRecord } from 
 import { TraceReader } from "./trace_reader.ts";
 import { TraceWriter } from "./trace_writer.ts";
 
-const GOLDEN = new URL("./testdata/golden.trace", import.meta.url).pathname;
+const GOLDEN = fileURLToPath(new URL("./testdata/golden.trace", import.meta.url));
 const HEADER: TraceHeader = {
   format: TRACE_FORMAT,
   formatVersion: TRACE_VERSION,

@@ -1,14 +1,15 @@
 /** The committed recording in `testdata/golden/` must go on to read as it did when it was written. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { HybridLogReader } from "./hybrid_log_reader.ts";
 import { MANIFEST_VERSION, readManifest, vmDirectory } from "./manifest.ts";
 import { verifySegments } from "./recording_directory.ts";
 import { HYBRID_LOG_VERSION } from "./segment_layout.ts";
 import { formatTrace, readItems } from "./testdata/item_trace.ts";
 
-const GOLDEN = new URL("./testdata/golden", import.meta.url).pathname;
+const GOLDEN = fileURLToPath(new URL("./testdata/golden", import.meta.url));
 /** Written by the version before. */
-const GOLDEN_2 = new URL("./testdata/golden_2", import.meta.url).pathname;
+const GOLDEN_2 = fileURLToPath(new URL("./testdata/golden_2", import.meta.url));
 
 async function readsAsWritten(directory: string): Promise<void> {
   const manifest = readManifest(directory);

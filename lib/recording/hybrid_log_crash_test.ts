@@ -1,5 +1,6 @@
 /** What full disks and kills leave behind. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { HostError } from "../errors.ts";
 import { HybridLogReader } from "./hybrid_log_reader.ts";
 import { HybridLogWriter } from "./hybrid_log_writer.ts";
@@ -69,7 +70,7 @@ Deno.test("kill -9 in the middle of writing leaves a log that opens", async () =
           "run",
           "-A",
           "--no-check",
-          new URL("./testdata/endless_writer.ts", import.meta.url).pathname,
+          fileURLToPath(new URL("./testdata/endless_writer.ts", import.meta.url)),
           logDir,
         ],
         stdout: "piped",

@@ -1,9 +1,10 @@
 /** What a coordinator costs, by the number of its agents: a new coordinator for each, a real process. */
+import { fileURLToPath } from "node:url";
 import { run } from "../../host/command.ts";
 import { makeAuthority, startCoordinator } from "./installation.ts";
 import type { AgentsRun } from "./simulated_agents.ts";
 
-const PROGRAM = new URL("simulated_agents.ts", import.meta.url).pathname;
+const PROGRAM = fileURLToPath(new URL("simulated_agents.ts", import.meta.url));
 const BOUND_MS = 400_000;
 /** A connection is a descriptor at each end, and either process has more than those. */
 const DESCRIPTORS = 8192;

@@ -8,6 +8,7 @@
  *
  * Exit status 0 whatever the numbers are: a busy machine is no failure. 1 where something breaks.
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { inspectQemu } from "../../hypervisor/qemu/capabilities.ts";
 import { jsonValue, paint, processTerminal, type Terminal } from "../../lib/cli/terminal.ts";
@@ -26,7 +27,7 @@ import { agentsRows, hostsRows, linkRows } from "./many_hosts_report.ts";
 import { renderReport, rowsOf } from "./report.ts";
 import { spreadOf } from "./statistics.ts";
 
-const SPEC = new URL("../../examples/trio/cluster.yaml", import.meta.url).pathname;
+const SPEC = fileURLToPath(new URL("../../examples/trio/cluster.yaml", import.meta.url));
 const USAGE = `Usage: deno task bench [SPEC] [OPTION…]
 
 SPEC                the cluster file; default examples/trio/cluster.yaml. Its VMs power themselves off.

@@ -3,11 +3,12 @@
  * catalog, and a session of its own, so that Ctrl-C reaches it once, from here: a second one would
  * make it leave its network behind.
  */
+import { fileURLToPath } from "node:url";
 import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
 import { ClusterrrError, HostError } from "../../lib/errors.ts";
 import { ProcessMeter, type ProcessUse } from "./process_usage.ts";
 
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 const SOURCES = [Deno.execPath(), "run", "-A", MAIN];
 /** Far above what any example takes; the benchmark must end. */
 const BOUND_S = 900;

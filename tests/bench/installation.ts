@@ -2,6 +2,7 @@
  * A coordinator and agents for benchmarks: real processes of `main.ts`, each agent in a network
  * namespace of its own. They end with this process, and with {@link withInstallation}.
  */
+import { fileURLToPath } from "node:url";
 import { CertificateAuthority, initializeAuthority } from "../../lib/identity/authority.ts";
 import { ClusterrrError } from "../../lib/errors.ts";
 import type { HostState } from "../../lib/protocol/control.ts";
@@ -10,7 +11,7 @@ import { type Host, withHosts } from "../../net/host_fixture.ts";
 import { NETNS_DIRECTORY } from "../../net/names.ts";
 import { Commands } from "./commands.ts";
 
-const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
 const COORDINATOR_PORT = 7400;
 const LINK_PORT = 7401;
 const MTU = 1500;

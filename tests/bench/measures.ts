@@ -3,6 +3,7 @@
  * machine that grows slower or busier meanwhile does so to both; then the codec; then verification,
  * half of it with every core kept busy.
  */
+import { fileURLToPath } from "node:url";
 import { run } from "../../host/command.ts";
 import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
 import { withBusyCores } from "./busy_cores.ts";
@@ -17,7 +18,7 @@ import {
   stockLog,
 } from "./peers.ts";
 
-const CODEC = new URL("codec.ts", import.meta.url).pathname;
+const CODEC = fileURLToPath(new URL("codec.ts", import.meta.url));
 /** Rr log bytes that the codec gets. */
 const CODEC_BYTES = 200e6;
 

@@ -8,6 +8,7 @@
  * Rounds are interleaved and medians taken. Events, bytes and instructions say the most: CPU seconds depend
  * on what else the machine does.
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { buildImage } from "../../examples/images/build.ts";
 import { inspectQemu } from "../../hypervisor/qemu/capabilities.ts";
@@ -24,7 +25,7 @@ import { type ProfileRun, renderKinds, renderProfile } from "./profile_report.ts
 import { CLIENT, clusterFileOf, SERVER, type Variation, VARIATIONS } from "./profile_variations.ts";
 import { withQemuCpu } from "./qemu_cpu.ts";
 
-const GUEST = new URL("profile_guest", import.meta.url).pathname;
+const GUEST = fileURLToPath(new URL("profile_guest", import.meta.url));
 const USAGE = `Usage: deno task profile [OPTION…]
 
 --only REGEX    variations whose name matches; the default is always among them

@@ -7,6 +7,7 @@
  *
  * Exit status 1 where something breaks or our recorder lost an event; never for being slow.
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { run } from "../../host/command.ts";
 import { formatCount } from "../../lib/cli/quantities.ts";
@@ -27,7 +28,7 @@ import {
 } from "./recorder_observers.ts";
 import { compare, median, spreadOf } from "./statistics.ts";
 
-const SOURCE = new URL("recorder_load.c", import.meta.url).pathname;
+const SOURCE = fileURLToPath(new URL("recorder_load.c", import.meta.url));
 /** The shortest frame, without checksum, and the longest of an MTU of 1500. */
 const FRAME_BYTES = [60, 1514] as const;
 

@@ -12,6 +12,7 @@
  * Ours keeps its blocks (one a second while recording), the others have the whole log at once. Speeds are
  * medians by CPU time, of the raw bytes of a row.
  */
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import process from "node:process";
 import { constants, zstdCompressSync } from "node:zlib";
@@ -40,7 +41,7 @@ import { Commands } from "./commands.ts";
 import { recordStock, stockLog } from "./peers.ts";
 import { median } from "./statistics.ts";
 
-const SPEC = new URL("../../examples/trio/cluster.yaml", import.meta.url).pathname;
+const SPEC = fileURLToPath(new URL("../../examples/trio/cluster.yaml", import.meta.url));
 const SIZE_AIM = 0.5;
 const SPEED_AIM = 1;
 /** What the rr log does not have. */

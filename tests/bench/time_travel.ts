@@ -4,6 +4,7 @@
  * tests that ping each other in a ring and never end by themselves: a replay of it is not bound by CPU all
  * the time, as the trio's is.
  */
+import { fileURLToPath } from "node:url";
 import { buildImage } from "../../examples/images/build.ts";
 import type { IndexReport, RecordReport, VerifyReport } from "../../lib/cli/ports.ts";
 import { formatBytes } from "../../lib/cli/quantities.ts";
@@ -25,7 +26,7 @@ export interface TimeTravelPlan {
   readonly seeks: number;
 }
 
-const GUESTS = new URL("../guests", import.meta.url).pathname;
+const GUESTS = fileURLToPath(new URL("../guests", import.meta.url));
 const QUIET = { show() {}, note() {}, clear() {} };
 
 type Say = (line: string) => void;

@@ -1,9 +1,10 @@
 /** The clusters that the laboratory runs: every folder of `examples/` with a `cluster.yaml`. */
+import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { buildImage } from "../../examples/images/build.ts";
 import { UsageError } from "../../lib/errors.ts";
 
-const EXAMPLES = new URL("../../examples", import.meta.url).pathname;
+const EXAMPLES = fileURLToPath(new URL("../../examples", import.meta.url));
 
 /** What `lab.json` of an example may say. */
 const settingsSchema = z.strictObject({

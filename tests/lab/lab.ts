@@ -10,6 +10,7 @@
  */
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { build } from "../../build/build.ts";
 import { run } from "../../host/command.ts";
 import { plural } from "../../lib/cli/table.ts";
@@ -24,7 +25,7 @@ import { renderMarkdown } from "./report.ts";
 import { mergeResults, readResults, type Results, writeResults } from "./samples.ts";
 import { failureOf, summarize } from "./summary.ts";
 
-const ROOT = new URL("../../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** Where end-to-end tests have the built file too. */
 const BUILT = `${ROOT}dist/tested/clusterrr`;
 const OUT = `${ROOT}dist/lab`;

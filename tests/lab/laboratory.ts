@@ -2,6 +2,7 @@
  * The laboratory's order: round after round over all examples, so that a machine that grows slower or busier
  * meanwhile does so to all. After each sample everything is on disk.
  */
+import { fileURLToPath } from "node:url";
 import { commitOf } from "../../host/commit.ts";
 import { run } from "../../host/command.ts";
 import { inspectQemu } from "../../hypervisor/qemu/capabilities.ts";
@@ -22,7 +23,7 @@ import { runStockRound } from "./stock.ts";
 import { timedReplayOf } from "./summary.ts";
 import { runTrial } from "./trial.ts";
 
-const ROOT = new URL("../../", import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const QEMU = "qemu-system-x86_64";
 
 /** What is to be measured. */

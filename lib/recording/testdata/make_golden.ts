@@ -2,6 +2,7 @@
  * Writes the golden recording anew: `deno run -A lib/recording/testdata/make_golden.ts`.
  * Only for a change of the format; the version and `FORMAT.md` change with it.
  */
+import { fileURLToPath } from "node:url";
 import { HybridLogReader } from "../hybrid_log_reader.ts";
 import { HybridLogWriter } from "../hybrid_log_writer.ts";
 import { type Manifest, vmDirectory, writeManifest } from "../manifest.ts";
@@ -15,7 +16,7 @@ import {
   writeItems,
 } from "./item_trace.ts";
 
-const dir = new URL("./golden", import.meta.url).pathname;
+const dir = fileURLToPath(new URL("./golden", import.meta.url));
 const sha256 = "0123456789abcdef".repeat(4);
 await Deno.remove(dir, { recursive: true }).catch(() => {});
 createRecordingDirectory(dir);
