@@ -18,7 +18,8 @@
  * builds at the same time do not disturb each other.
  */
 import { dirname } from "node:path";
-import { ClusterrrError, HostError, messageOf } from "../../lib/errors.ts";
+import { fileURLToPath } from "node:url";
+import { ClusterrrError, errnoOf, HostError, messageOf } from "../../lib/errors.ts";
 import { cpioArchive } from "./cpio.ts";
 import {
   download,
@@ -37,12 +38,15 @@ import { unpackKernel } from "./kernel.ts";
 
 /** Raise it when the builder puts other bytes into an image for the same inputs. */
 const BUILDER_VERSION = 2;
+const SCRATCH = "build-";
+/** No build takes so long. */
+const SCRATCH_KEPT_MS = 86_400_000;
 /** What every image has: its first process, and what roles of several examples source. */
 const COMMON_FILES = [
   { path: "init", source: new URL("init.sh", import.meta.url), executable: true },
   { path: "usr/lib/guest.sh", source: new URL("guest.sh", import.meta.url), executable: false },
 ] as const;
-const CACHE_DEFAULT = new URL("../.cache", import.meta.url).pathname;
+const CACHE_DEFAULT = fileURLToPath(new URL("../.cache", import.meta.url));
 
 /** The packages of an image by what they are for. */
 interface PackageSet {
@@ -145,6 +149,16 @@ function allPackages(set: PackageSet): Package[] {
   return [set.kernel, set.busybox, ...set.programs, ...set.libraries];
 }
 
+/** Removes what builds left that were killed. */
+async function removeOldScratch(images: string): Promise<void> {
+  for await (const { name } of Deno.readDir(images)) {
+    if (!name.startsWith(SCRATCH)) continue;
+    const { mtime } = await Deno.stat(`${images}/${name}`);
+    if (mtime === null || Date.now() - mtime.getTime() < SCRATCH_KEPT_MS) continue;
+    await Deno.remove(`${images}/${name}`, { recursive: true });
+  }
+}
+
 /** Puts the image together in a scratch folder and renames it to `image`. */
 async function assemble(
   image: string,
@@ -156,7 +170,8 @@ async function assemble(
 ): Promise<void> {
   const images = dirname(image);
   await Deno.mkdir(images, { recursive: true });
-  const scratch = await Deno.makeTempDir({ dir: images, prefix: "build-" });
+  await removeOldScratch(images);
+  const scratch = await Deno.makeTempDir({ dir: images, prefix: SCRATCH });
   try {
     const unpackTo = async (part: string, list: readonly Package[]) => {
       const target = `${scratch}/${part}`;
@@ -324,8 +339,8 @@ if (import.meta.main) {
   try {
     for (const folder of folders) console.log(`${folder}: ${await buildImage(folder, { update })}`);
   } catch (error) {
-    if (!(error instanceof ClusterrrError)) throw error;
+    if (!(error instanceof ClusterrrError) && errnoOf(error) === undefined) throw error;
     console.error(messageOf(error));
-    Deno.exit(error.exitStatus);
+    Deno.exit(error instanceof ClusterrrError ? error.exitStatus : 1);
   }
 }

@@ -1,11 +1,12 @@
 /** Builds an image from real packages. Needs apt and either the pool of an earlier build or a network. */
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { run } from "../../host/command.ts";
 import { ClusterrrError, HostError } from "../../lib/errors.ts";
 import { buildImage } from "./build.ts";
 import { exists } from "./debian_packages.ts";
 
-const POOL = new URL("../.cache/packages", import.meta.url).pathname;
+const POOL = fileURLToPath(new URL("../.cache/packages", import.meta.url));
 
 /** An example with one program, and a cache of its own that shares only the downloads. */
 async function withExample(test: (folder: string, cache: string) => Promise<void>): Promise<void> {

@@ -29,6 +29,8 @@ const CONSOLE_LINES_SHOWN = 20;
 /** Of no meaning, but the same each time: file system and its hashed directories. */
 const UUID = "c1057e44-0000-4000-8000-000000000001";
 const HASH_SEED = "c1057e44-0000-4000-8000-000000000002";
+/** Without root, a Debian shell does not look where e2fsprogs are. */
+const E2FS = ["env", `PATH=${Deno.env.get("PATH") ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`];
 const E2FS_ADVICE = "apt-get install e2fsprogs";
 const QEMU_ADVICE = "apt-get install qemu-system-x86 qemu-utils";
 
@@ -68,8 +70,11 @@ export async function makeDisk(
 
 /** e2fsck alone accepts a file system that is mounted still: it would replay the journal, and may not. */
 async function checkFileSystem(disk: DiskRecipe, raw: string): Promise<void> {
-  await run(["e2fsck", "-f", "-n", raw], { advice: E2FS_ADVICE, timeoutMs: TOOL_TIMEOUT_MS });
-  if (!/\bneeds_recovery\b/.test(await run(["dumpe2fs", "-h", raw]))) return;
+  await run([...E2FS, "e2fsck", "-f", "-n", raw], {
+    advice: E2FS_ADVICE,
+    timeoutMs: TOOL_TIMEOUT_MS,
+  });
+  if (!/\bneeds_recovery\b/.test(await run([...E2FS, "dumpe2fs", "-h", raw]))) return;
   throw new ClusterrrError(
     `The file system on disk ${disk.name} is mounted still: ` +
       `disks/${disk.name}.sh must unmount /dev/vda at its end.`,
@@ -80,7 +85,7 @@ async function makeFileSystem(disk: DiskRecipe, raw: string): Promise<void> {
   const options = `hash_seed=${HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0`;
   const identity = ["-L", disk.name, "-U", UUID, "-E", options];
   const mkfs = ["mkfs.ext4", "-q", "-F", ...identity, raw, disk.size];
-  await run(["env", "SOURCE_DATE_EPOCH=0", "E2FSPROGS_FAKE_TIME=1", ...mkfs], {
+  await run([...E2FS, "SOURCE_DATE_EPOCH=0", "E2FSPROGS_FAKE_TIME=1", ...mkfs], {
     advice: E2FS_ADVICE,
     timeoutMs: TOOL_TIMEOUT_MS,
   });
@@ -101,6 +106,7 @@ function qemuCommand(
   const args = `console=ttyS0 panic=-1 quiet no_timer_check cryptomgr.notests role=${disk.name}`;
   const drive = `file=${raw},format=raw,if=virtio,cache=unsafe`;
   return [
+    ...["setpriv", "--pdeathsig", "KILL", "--"], // it ends with us, however we end
     "qemu-system-x86_64",
     ...machine,
     ...boot,

@@ -146,7 +146,7 @@ function mergedPath(path: string): string {
 
 /** Where the link at `path` points to, as a path in the guest. */
 function linkTarget(path: string, target: string): string {
-  return mergedPath(new URL(target, `file:///${path}`).pathname.slice(1));
+  return mergedPath(decodeURIComponent(new URL(target, `file:///${path}`).pathname.slice(1)));
 }
 
 function findLibrary(name: string, shared: Files, wantedBy: string): string {
