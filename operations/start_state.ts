@@ -15,6 +15,7 @@ import { ClusterrrError, FormatError } from "../lib/errors.ts";
 import { loadClusterFile } from "../lib/cluster/cluster_file.ts";
 import { withoutPlacement } from "../lib/cluster/placement.ts";
 import type { ClusterSpec, VmSpec } from "../lib/cluster/spec.ts";
+import { clusterOf } from "../lib/cluster/spec_schema.ts";
 import type { Manifest } from "../lib/recording/manifest.ts";
 import { decodeFrames, filesOf, type Snapshot } from "../lib/snapshot/snapshot.ts";
 import { specDifferences } from "../lib/snapshot/spec_differences.ts";
@@ -44,7 +45,7 @@ export async function findStart(
     return loaded;
   }
   const snapshot = new SnapshotStore().open(snapshotName);
-  const spec = snapshot.manifest.cluster as ClusterSpec;
+  const spec = clusterOf(snapshot.manifest, snapshot.directory);
   const differences = loaded === undefined
     ? []
     : specDifferences(withoutPlacement(spec), withoutPlacement(loaded.spec));
@@ -192,7 +193,7 @@ async function findImageFrom(
   overlay: string,
 ): Promise<void> {
   const { image, format } = vm.disks[disk]!;
-  const booted = (snapshot.manifest.cluster as ClusterSpec).vms
+  const booted = clusterOf(snapshot.manifest, snapshot.directory).vms
     .find(({ number }) => number === vm.number)!;
   if (booted.disks[disk]!.image !== image) await rebaseNested(overlay, image, format);
 }

@@ -144,7 +144,7 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
   [
     "disks is a text",
     vm("disks: a.img"),
-    '5:12: vms[0].disks: expected a list of disks, found "a.img"',
+    '5:12: vms[0].disks: expected a list of at most 32 disks, found "a.img"',
   ],
   [
     "disk and disks",
@@ -191,6 +191,16 @@ const WRONG: readonly [what: string, yaml: string, complaint: string][] = [
     "serial input missing",
     vm("serialInput: {file: missing}"),
     "5:25: vms[0].serialInput.file: no such file: /c/missing",
+  ],
+  [
+    "much serial input",
+    vm(`serialInput: ${"x".repeat(262145)}`),
+    "5:18: vms[0].serialInput: 262145 characters; expected at most 262144",
+  ],
+  [
+    "many disks",
+    vm(`disks: [${"a.img, ".repeat(33)}]`),
+    "5:12: vms[0].disks: expected a list of at most 32 disks, found a list",
   ],
   [
     "onReboot",

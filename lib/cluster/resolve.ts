@@ -11,6 +11,7 @@ import {
   GUEST_ARGS_DEFAULT,
   MACHINE_DEFAULT,
   NIC_DEFAULT,
+  SERIAL_INPUT_MAX,
   shown,
   type VmEntry,
 } from "./schema.ts";
@@ -220,9 +221,19 @@ export class Resolver {
   }
 
   #serialInput(vm: VmEntry, at: SpecPath): string | undefined {
-    if (vm.serialInput === undefined || typeof vm.serialInput === "string") return vm.serialInput;
+    const { serialInput } = vm;
+    const text = typeof serialInput === "object"
+      ? this.#textOf(serialInput.file, [...at, "file"])
+      : serialInput;
+    if (text !== undefined && text.length > SERIAL_INPUT_MAX) {
+      this.#report(at, `${text.length} characters; expected at most ${SERIAL_INPUT_MAX}`);
+    }
+    return text;
+  }
+
+  #textOf(path: string, at: SpecPath): string | undefined {
     const count = this.problems.length;
-    const file = this.#existingFile(vm.serialInput.file, [...at, "file"]);
+    const file = this.#existingFile(path, at);
     return this.problems.length === count ? this.surroundings.readText(file) : undefined;
   }
 }

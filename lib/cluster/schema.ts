@@ -48,6 +48,9 @@ export const GUEST_ARGS_DEFAULT: readonly string[] = [
 export const NIC_DEFAULT = "vmxnet3";
 
 export const VMS_MAX = 200;
+export const DISKS_MAX = 32;
+/** Characters that can be fed into a serial console. */
+export const SERIAL_INPUT_MAX = 256 << 10;
 const ICOUNT_SHIFT_MAX = 10;
 
 /** How zod asks for a message. */
@@ -116,6 +119,8 @@ const disk = () =>
     "A disk image. It is never written: each run has an overlay of its own",
   );
 
+const DISKS = `a list of at most ${DISKS_MAX} disks`;
+
 const SERIAL_INPUT = "a text, or {file: PATH}";
 const MAC = "a unicast MAC address such as 52:54:00:12:34:56";
 
@@ -129,7 +134,7 @@ const vm = section("a VM: {name: …, …}", {
   initrd: path().describe("The initial RAM disk").optional(),
   args: args().optional(),
   disk: disk().optional(),
-  disks: z.array(disk(), expecting("a list of disks")).optional(),
+  disks: z.array(disk(), expecting(DISKS)).max(DISKS_MAX, expecting(DISKS)).optional(),
   mac: text(MAC, /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/)
     .describe("Default: made from the names of cluster and VM, the same on every run").optional(),
   serialInput: z.union(

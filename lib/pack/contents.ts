@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { FormatError, messageOf, VersionError } from "../errors.ts";
+import { schemaProblems } from "../schema_problems.ts";
 import { sha256 } from "../recording/manifest.ts";
 import { PATH_BYTES_MAX } from "./tar_blocks.ts";
 
@@ -92,8 +93,7 @@ export function decodeContents(name: string, offset: number, bytes: Uint8Array):
   }
   const result = contentsSchema.safeParse(json);
   if (!result.success) {
-    const problems = result.error.issues.map((i) => `${z.core.toDotPath(i.path)}: ${i.message}`);
-    throw fail(problems.join("; "), { cause: result.error });
+    throw fail(schemaProblems(result.error), { cause: result.error });
   }
   if (textOf(result.data) !== text) throw fail("it is not written as clusterrr writes it");
   return result.data;

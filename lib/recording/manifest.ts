@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { ClusterrrError, FormatError, messageOf, VersionError } from "../errors.ts";
+import { schemaProblems } from "../schema_problems.ts";
 import { diskError } from "./disk_error.ts";
 
 export const MANIFEST_FORMAT = "clusterrr-recording";
@@ -205,8 +206,7 @@ export function readManifest(dir: string): Manifest {
   }
   const result = manifestSchema.safeParse(json);
   if (!result.success) {
-    const problems = result.error.issues.map((i) => `${z.core.toDotPath(i.path)}: ${i.message}`);
-    throw new FormatError(path, 0, problems.join("; "), { cause: result.error });
+    throw new FormatError(path, 0, schemaProblems(result.error), { cause: result.error });
   }
   for (const { name } of result.data.vms) {
     if (!isDirectory(vmDirectory(dir, name))) {

@@ -16,6 +16,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { ClusterrrError, FormatError, messageOf, VersionError } from "../errors.ts";
+import { schemaProblems } from "../schema_problems.ts";
 import { diskError } from "../recording/disk_error.ts";
 import { sha256, vmSchema } from "../recording/manifest.ts";
 
@@ -132,8 +133,7 @@ function parse(path: string, text: string): SnapshotManifest {
   }
   const result = snapshotSchema.safeParse(json);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((i) => `${z.core.toDotPath(i.path)}: ${i.message}`);
-  throw new FormatError(path, 0, problems.join("; "), { cause: result.error });
+  throw new FormatError(path, 0, schemaProblems(result.error), { cause: result.error });
 }
 
 /** Every file that the manifest lists. */
