@@ -3,10 +3,15 @@ import { resolve } from "node:path";
 import type { z } from "zod";
 import type { CollectReport } from "../lib/cli/cluster_ports.ts";
 import type { Progress } from "../lib/cli/ports.ts";
+import { clusterOf } from "../lib/cluster/spec_schema.ts";
 import { ClusterrrError, messageOf } from "../lib/errors.ts";
 import type { Address, OPERATOR_METHODS } from "../lib/protocol/control.ts";
 import { writeManifest } from "../lib/recording/manifest.ts";
-import { createRecordingDirectory, verifySegments } from "../lib/recording/recording_directory.ts";
+import {
+  createRecordingDirectory,
+  removeRecordingDirectory,
+  verifySegments,
+} from "../lib/recording/recording_directory.ts";
 import { type ManifestPart, mergeManifests } from "./collected_manifest.ts";
 import { fetchPart, type FileRpc, listPart, type RecordingPart } from "./remote_files.ts";
 
@@ -64,7 +69,7 @@ export async function collectRecording(
     try {
       return await copyAll(recording, reached, missing, directory, progress, signal);
     } catch (error) {
-      await Deno.remove(directory, { recursive: true });
+      await removeRecordingDirectory(directory);
       throw error;
     }
   } finally {
@@ -108,10 +113,8 @@ async function copyAll(
     progress.show({ phase: "checking digests", vms: [] });
     await verifySegments(directory, manifest);
   }
-  const names = new Map(
-    (manifest.cluster as { vms: { number: number; name: string }[] }).vms
-      .map(({ number, name }) => [number, name]),
-  );
+  const { vms } = clusterOf(manifest, directory);
+  const names = new Map(vms.map(({ number, name }) => [number, name]));
   return {
     id: recording.id,
     name: recording.name,

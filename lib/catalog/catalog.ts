@@ -73,7 +73,7 @@ export class Catalog {
 
   /**
    * Adds the recording in `dir`, or brings its entry up to date; a name given later and tags stay.
-   * A copy of a known recording takes the entry over.
+   * A copy of a known recording takes the entry over; one that was in `dir` before is forgotten.
    * @throws {ClusterrrError} where `dir` is not a recording
    */
   async add(
@@ -85,6 +85,9 @@ export class Catalog {
     const summary = readSummary(path);
     const storedBytes = await directoryBytes(path);
     const name = labels.name === undefined ? undefined : checkLabel("name", labels.name);
+    for (const { id } of await this.list()) {
+      if (id !== summary.id) await this.#forget(id, path);
+    }
     return await this.#change(summary.id, (current) => {
       const entry = this.#entryOf(summary, path, storedBytes, current);
       return {
@@ -211,9 +214,7 @@ export class Catalog {
     for (const root of [...known.values()].filter((e) => e.host === this.host)) {
       if (await holdsManifest(root.path)) seen.add(root.path);
       else {
-        await modify(this.#kv, [RECORDING, root.id], (current) =>
-          // A recording that another process has just added from elsewhere stays.
-          readEntry(current)?.path === root.path ? { set: null } : undefined);
+        await this.#forget(root.id, root.path);
         known.delete(root.id);
         dropped.push(root);
       }
@@ -231,6 +232,11 @@ export class Catalog {
         if (entry !== undefined && entry.host === this.host && entry.path !== path) continue;
         const fresh = await this.add(path);
         if (entry === undefined) added.push(fresh);
+        for (const old of [...known.values()]) {
+          if (old.id === id || old.host !== this.host || old.path !== path) continue;
+          known.delete(old.id); // by `add`
+          dropped.push(old);
+        }
         known.set(id, fresh);
       } catch (cause) {
         if (!(cause instanceof ClusterrrError)) throw cause;
@@ -238,6 +244,14 @@ export class Catalog {
       }
     }
     return { added, dropped, unreadable };
+  }
+
+  /** Forgets a recording, if its entry still says that it is in `path` on this host. */
+  async #forget(id: string, path: string): Promise<void> {
+    await modify(this.#kv, [RECORDING, id], (current) => {
+      const entry = readEntry(current);
+      return entry?.path === path && entry.host === this.host ? { set: null } : undefined;
+    });
   }
 
   async #changeKnown(

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type Catalog, openCatalog } from "./catalog.ts";
 import { ClusterrrError, HostError, UsageError } from "../errors.ts";
 import { FIXTURE_LOG_BYTES, makeRecording } from "./recording_fixture.ts";
@@ -128,6 +129,26 @@ Deno.test("rescan finds nested recordings, drops what is gone, reports what it c
   });
 });
 
+Deno.test("a recording whose directory has another one now is forgotten", async () => {
+  await withCatalog(async (catalog, dir) => {
+    const path = join(dir, "run");
+    const ids = async () => (await catalog.list()).map(({ id }) => id);
+    for (const id of ["aaaaaaaa", "bbbbbbbb"]) {
+      await makeRecording(path, { id, name: "run" });
+      await catalog.add(path);
+      assert.deepEqual(await ids(), [id]);
+      await Deno.remove(path, { recursive: true });
+    }
+    await makeRecording(path, { id: "cccccccc", name: "run" });
+    const { added, dropped } = await catalog.rescan([]);
+    assert.deepEqual([added, dropped].map((some) => some.map(({ id }) => id)), [
+      ["cccccccc"],
+      ["bbbbbbbb"],
+    ]);
+    assert.deepEqual(await ids(), ["cccccccc"]);
+  });
+});
+
 Deno.test("a lost store is rebuilt by a rescan, all but names and tags", async () => {
   const dir = await Deno.realPath(await Deno.makeTempDir({ prefix: "clrr-catalog-" }));
   try {
@@ -238,7 +259,7 @@ Deno.test("three processes write at once and lose nothing", async () => {
         await catalog.add(${JSON.stringify(dir)} + "/own${i}", { tags: ["t" + n] });
       }
       catalog.close();`;
-    const config = new URL("../../deno.json", import.meta.url).pathname;
+    const config = fileURLToPath(new URL("../../deno.json", import.meta.url));
     const children = [0, 1, 2].map((i) =>
       new Deno.Command(Deno.execPath(), {
         args: ["eval", "--config", config, script(i)],

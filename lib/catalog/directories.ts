@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { ClusterrrError, messageOf } from "../errors.ts";
 import { readManifest } from "../recording/manifest.ts";
+import { removeRecordingDirectory } from "../recording/recording_directory.ts";
 import type { RecordingSummary } from "./entry.ts";
 
 /** The file that makes a directory a recording. */
@@ -104,5 +105,5 @@ export async function deleteRecording(dir: string, id: string): Promise<void> {
         `Run \`clusterrr add ${dir}\` to bring the catalog up to date.`,
     );
   }
-  await Deno.remove(dir, { recursive: true });
+  await removeRecordingDirectory(dir);
 }

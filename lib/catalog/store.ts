@@ -27,7 +27,7 @@ export function isServer(path: string): boolean {
   return /^https?:\/\//.test(path);
 }
 
-/** Repeats `work` while another process holds the database's lock. */
+/** Repeats `work` while another process holds the database's lock. @throws {ClusterrrError} after a while */
 export async function whenUnlocked<T>(work: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + LOCK_PATIENCE_MS;
   for (;;) {
@@ -37,8 +37,9 @@ export async function whenUnlocked<T>(work: () => Promise<T>): Promise<T> {
       if (!/database is locked|database table is locked/.test(messageOf(cause))) throw cause;
       if (performance.now() > deadline) {
         throw new ClusterrrError(
-          `The catalog has been locked by another process for ${LOCK_PATIENCE_MS / 1000} s; ` +
-            `try again, or set CLUSTERRR_CATALOG to another file`,
+          `The database has been locked by another process for ${
+            LOCK_PATIENCE_MS / 1000
+          } s; try again`,
           { cause },
         );
       }
@@ -47,11 +48,23 @@ export async function whenUnlocked<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** What a store is to its user, and what helps where it cannot be opened. */
+export interface StoreKind {
+  readonly name: string;
+  readonly advice: string;
+}
+
+const CATALOG: StoreKind = {
+  name: "the catalog",
+  advice: "Set CLUSTERRR_CATALOG to another file, or move this one away: " +
+    "`clusterrr ls --rescan DIR` rebuilds it, all but names and tags.",
+};
+
 /**
  * Opens the store, with its directory made if need be.
  * @throws {HostError} where the file cannot be opened or is not a database
  */
-export async function openStore(path: string): Promise<Deno.Kv> {
+export async function openStore(path: string, kind = CATALOG): Promise<Deno.Kv> {
   const target = isServer(path) || path === ":memory:" ? path : resolve(path);
   try {
     if (target.startsWith("/")) {
@@ -61,13 +74,12 @@ export async function openStore(path: string): Promise<Deno.Kv> {
   } catch (cause) {
     if (cause instanceof ClusterrrError) throw cause;
     throw new HostError(
-      `opening the catalog ${target}`,
+      `opening ${kind.name} ${target}`,
       1,
       messageOf(cause),
       isServer(path)
         ? "Check the address, and that DENO_KV_ACCESS_TOKEN holds the server's token."
-        : "Set CLUSTERRR_CATALOG to another file, or move this one away: " +
-          "`clusterrr ls --rescan DIR` rebuilds it, all but names and tags.",
+        : kind.advice,
       { cause },
     );
   }

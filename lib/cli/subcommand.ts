@@ -7,7 +7,8 @@ import { map, withDefault } from "@optique/core/modifiers";
 import type { Mode, Parser } from "@optique/core/parser";
 import { command, flag } from "@optique/core/primitives";
 import type { Catalog } from "../catalog/catalog.ts";
-import { holdsManifest, realDirectory } from "../catalog/directories.ts";
+import type { CatalogEntry } from "../catalog/entry.ts";
+import { holdsManifest, readSummary, realDirectory } from "../catalog/directories.ts";
 import { ClusterrrError, DivergenceError } from "../errors.ts";
 import { looksPacked } from "../pack/compression.ts";
 import type { Operations, Progress } from "./ports.ts";
@@ -132,7 +133,10 @@ export async function locateRecording(context: Context, reference: string): Prom
         { cause },
       );
     });
-    if (await realDirectory(entry.path) !== undefined) return entry.path;
+    if (await realDirectory(entry.path) !== undefined) {
+      requireItself(entry);
+      return entry.path;
+    }
     throw new ClusterrrError(
       entry.host === Deno.hostname()
         ? `The directory of "${entry.name}" is gone: ${entry.path}. If it was moved, ` +
@@ -140,6 +144,22 @@ export async function locateRecording(context: Context, reference: string): Prom
         : `"${entry.name}" is on host ${entry.host}, in ${entry.path}`,
     );
   });
+}
+
+/** @throws {ClusterrrError} where another recording is in its directory now */
+function requireItself({ id, name, path }: CatalogEntry): void {
+  let found: string;
+  try {
+    found = readSummary(path).id;
+  } catch (error) {
+    if (error instanceof ClusterrrError) return; // whoever reads it says what is wrong
+    throw error;
+  }
+  if (found === id) return;
+  throw new ClusterrrError(
+    `"${name}" (${id}) is gone: another recording, ${found}, is in ${path} now. ` +
+      `\`clusterrr add ${path}\` brings the catalog up to date.`,
+  );
 }
 
 async function isPackedFile(path: string): Promise<boolean> {

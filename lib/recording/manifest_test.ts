@@ -9,7 +9,12 @@ import {
   vmDirectory,
   writeManifest,
 } from "./manifest.ts";
-import { createRecordingDirectory, requireUnused, verifySegments } from "./recording_directory.ts";
+import {
+  createRecordingDirectory,
+  removeRecordingDirectory,
+  requireUnused,
+  verifySegments,
+} from "./recording_directory.ts";
 import { readItems, rrHeader } from "./testdata/item_trace.ts";
 
 const SHA256 = "0123456789abcdef".repeat(4);
@@ -76,6 +81,17 @@ Deno.test("a manifest comes back as it was written; the old one is replaced", ()
     assert.deepEqual(readManifest(dir), sealed);
     const names = [...Deno.readDirSync(dir)].map(({ name }) => name).sort();
     assert.deepEqual(names, ["manifest.json", "vms"]);
+  }));
+
+Deno.test("a recording is removed; where its directory is a link, what is in it", () =>
+  inRecording(async (dir) => {
+    const link = `${dir}-link`;
+    await Deno.symlink(dir, link);
+    await removeRecordingDirectory(link);
+    assert.deepEqual([...Deno.readDirSync(link)], []);
+    createRecordingDirectory(link);
+    await removeRecordingDirectory(dir);
+    await assert.rejects(Deno.lstat(dir), Deno.errors.NotFound);
   }));
 
 Deno.test("what is wrong with a manifest is said", () =>

@@ -1,10 +1,13 @@
 /** The directory of a recording: how it is claimed, whether its segments are what was recorded, its logs. */
 import { createHash } from "node:crypto";
-import { ClusterrrError, FormatError, messageOf } from "../errors.ts";
+import { ClusterrrError, errnoOf, FormatError, messageOf } from "../errors.ts";
 import { capturedNumbers } from "./captured_numbers.ts";
 import { HybridLogReader } from "./hybrid_log_reader.ts";
 import { type Manifest, type ManifestVm, vmDirectory } from "./manifest.ts";
 import { SegmentReader } from "./segment_reader.ts";
+
+/** What removing a mount point ends with. */
+const EBUSY = 16;
 
 /**
  * Makes `dir`, or takes it over where it is empty. Of several runs that try at once, one succeeds.
@@ -22,6 +25,19 @@ export function createRecordingDirectory(dir: string): void {
     if (!(cause instanceof Deno.errors.AlreadyExists)) throw cannotMake(dir, cause);
   }
   throw inUse(dir);
+}
+
+/** Removes a recording. Of a directory that is a link or a mount point, which are the user's, what is in it. */
+export async function removeRecordingDirectory(dir: string): Promise<void> {
+  for await (const { name } of Deno.readDir(dir)) {
+    await Deno.remove(`${dir}/${name}`, { recursive: true });
+  }
+  if ((await Deno.lstat(dir)).isSymlink) return;
+  try {
+    await Deno.remove(dir);
+  } catch (error) {
+    if (errnoOf(error) !== EBUSY) throw error;
+  }
 }
 
 /**
