@@ -9,7 +9,7 @@ import { tableForQemu } from "./hypervisor/rr_log/tables.ts";
 import { openCatalog } from "./lib/catalog/catalog.ts";
 import type { Operations } from "./lib/cli/ports.ts";
 import { runProgram } from "./lib/cli/program.ts";
-import { processTerminal, type Terminal } from "./lib/cli/terminal.ts";
+import { OutputClosed, processTerminal, type Terminal } from "./lib/cli/terminal.ts";
 import { ClusterrrError, InterruptedError } from "./lib/errors.ts";
 import { describeProgram } from "./operations/about.ts";
 import { boot } from "./operations/boot.ts";
@@ -92,7 +92,12 @@ async function main(): Promise<number> {
   const terminal = processTerminal();
   const [first, ...rest] = Deno.args;
   if (first === "--version" && rest.length === 0) {
-    terminal.out(await describeProgram(import.meta.dirname));
+    const text = await describeProgram(import.meta.dirname);
+    try {
+      terminal.out(text);
+    } catch (error) {
+      if (!(error instanceof OutputClosed)) throw error;
+    }
     return 0;
   }
   return await runProgram(Deno.args, {

@@ -4,10 +4,13 @@ import type { JudgeOptions, Verdict } from "../lib/cli/ports.ts";
 import { readManifest } from "../lib/recording/manifest.ts";
 
 /** Judges the recording; see {@link JudgeOptions}. */
-export async function judge({ directory, command, guests }: JudgeOptions): Promise<Verdict> {
+export async function judge(
+  { directory, command, guests }: JudgeOptions,
+  signal: AbortSignal,
+): Promise<Verdict> {
   const verdicts: Verdict[] = [];
   if (guests) verdicts.push(judgeConsoles(directory));
-  if (command !== undefined) verdicts.push(await judgeByCommand(directory, command));
+  if (command !== undefined) verdicts.push(await judgeByCommand(directory, command, signal));
   return verdicts.find(({ failed }) => failed) ??
     { failed: false, reason: verdicts.map(({ reason }) => reason).join("; ") };
 }
@@ -31,22 +34,29 @@ function judgeConsoles(directory: string): Verdict {
  * `CLUSTERRR_CONSOLE_<VM>` for each VM, its name in capitals with `_` for `-`. What it prints goes to
  * standard error.
  */
-async function judgeByCommand(directory: string, command: string): Promise<Verdict> {
+async function judgeByCommand(
+  directory: string,
+  command: string,
+  signal: AbortSignal,
+): Promise<Verdict> {
   const env: Record<string, string> = { CLUSTERRR_RECORDING: directory };
   for (const { name, console } of readManifest(directory).vms) {
     const variable = `CLUSTERRR_CONSOLE_${name.toUpperCase().replaceAll("-", "_")}`;
     env[variable] = `${directory}/${console}`;
   }
-  const { code, stdout, stderr, signal } = await new Deno.Command("sh", {
-    args: ["-c", command],
+  const { code, signal: endedBy } = await new Deno.Command("sh", {
+    args: ["-c", `exec >&2\n${command}`],
     env,
     stdin: "null",
-  }).output();
-  for (const bytes of [stdout, stderr]) Deno.stderr.writeSync(bytes);
-  if (signal !== null || code === 126 || code === 127) {
+    stdout: "inherit",
+    stderr: "inherit",
+    // What has ended the recording is no word on its judge.
+    ...(signal.aborted ? {} : { signal }),
+  }).spawn().status;
+  if (endedBy !== null || code === 126 || code === 127) {
     throw new ClusterrrError(
       `"${command}" could not judge the run: ` +
-        (signal === null ? `status ${code}, so it did not start` : `ended by ${signal}`) +
+        (endedBy === null ? `status ${code}, so it did not start` : `ended by ${endedBy}`) +
         `. The recording is kept in ${directory}.`,
     );
   }

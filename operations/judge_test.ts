@@ -19,6 +19,7 @@ async function withConsoles(
   }
 }
 
+const { signal } = new AbortController();
 const GOOD = "GUEST role=x status=0\nit did not FAIL\nTEST exit_status=00 ok\n";
 
 Deno.test("judge: a guest's own marker", async () => {
@@ -35,7 +36,7 @@ Deno.test("judge: a guest's own marker", async () => {
   ];
   for (const [server, failed] of cases) {
     await withConsoles({ client: GOOD, server }, async (directory) => {
-      const verdict = await judge({ directory, guests: true });
+      const verdict = await judge({ directory, guests: true }, signal);
       assert.equal(verdict.failed, failed, server);
       if (failed) assert.match(verdict.reason, /^VM server printed "/);
     });
@@ -44,7 +45,7 @@ Deno.test("judge: a guest's own marker", async () => {
 
 Deno.test("judge: a command, which finds the recording and its consoles", () =>
   withConsoles({ client: "c-text", server: "s-text" }, async (directory) => {
-    const by = (command: string, guests = false) => judge({ directory, command, guests });
+    const by = (command: string, guests = false) => judge({ directory, command, guests }, signal);
     assert.equal((await by("true")).failed, false);
     assert.deepEqual(await by("exit 7"), {
       failed: true,
@@ -57,15 +58,18 @@ Deno.test("judge: a command, which finds the recording and its consoles", () =>
 
 Deno.test("judge: either of command and guests is enough", () =>
   withConsoles({ client: "FAIL", server: GOOD }, async (directory) => {
-    assert.equal((await judge({ directory, command: "true", guests: true })).failed, true);
-    assert.equal((await judge({ directory, command: "false", guests: false })).failed, true);
+    assert.equal((await judge({ directory, command: "true", guests: true }, signal)).failed, true);
+    assert.equal(
+      (await judge({ directory, command: "false", guests: false }, signal)).failed,
+      true,
+    );
   }));
 
 Deno.test("judge: a command that cannot run judges nothing", () =>
   withConsoles({ client: "", server: "" }, async (directory) => {
     for (const command of ["/nonexistent/judge", "kill -9 $$"]) {
       await assert.rejects(
-        judge({ directory, command, guests: false }),
+        judge({ directory, command, guests: false }, signal),
         /could not judge the run: .*The recording is kept in /,
       );
     }

@@ -149,10 +149,14 @@ class ListeningSession implements OpenedSession {
 export async function askSession(
   words: readonly string[],
   name: string | undefined,
+  signal: AbortSignal,
 ): Promise<{ text: string; value: unknown }> {
   const path = `${RUNS}/${await findSession(name)}/${SOCKET}`;
   const connection = await Deno.connect({ transport: "unix", path });
+  const hangUp = () => connection.close();
+  signal.addEventListener("abort", hangUp, { once: true });
   try {
+    signal.throwIfAborted();
     await writeLine(connection, { words });
     const line = await readLine(connection, Infinity);
     if (line === undefined) throw new ClusterrrError("The session ended before it answered.");
@@ -160,7 +164,8 @@ export async function askSession(
     if (!answer.ok) throw new ClusterrrError(answer.error);
     return answer;
   } finally {
-    connection.close();
+    signal.removeEventListener("abort", hangUp);
+    if (!signal.aborted) hangUp();
   }
 }
 

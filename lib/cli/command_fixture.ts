@@ -26,11 +26,9 @@ export class MemoryTerminal implements Terminal {
   outColor = false;
   errColor = false;
   errLive = false;
+  outLive = false;
   columns = 100;
   rows = 24;
-  /** What the user answers; `undefined`: nobody is there. */
-  answer: boolean | undefined = undefined;
-  readonly questions: string[] = [];
   interactive = false;
   /** What stands on standard input. */
   input: readonly string[] = [];
@@ -49,11 +47,6 @@ export class MemoryTerminal implements Terminal {
 
   async *lines(): AsyncGenerator<string> {
     for (const line of this.input) yield await Promise.resolve(line);
-  }
-
-  confirm(question: string): boolean | undefined {
-    this.questions.push(question);
-    return this.answer;
   }
 }
 

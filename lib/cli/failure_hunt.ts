@@ -65,7 +65,7 @@ export async function huntFailure(
       break;
     }
     const judged = whole ? criteria : { guests: true };
-    const verdict = await context.operations.judge({ ...judged, directory });
+    const verdict = await context.operations.judge({ ...judged, directory }, context.signal);
     const run = { run: runs.length + 1, ...verdict, recordS };
     runs.push(run);
     if (!json) context.terminal.err(describeRun(run));

@@ -5,7 +5,7 @@ import { string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import { clusterAddress, clusterOptions } from "./cluster_options.ts";
 import { defineSubcommand, sentence } from "./subcommand.ts";
-import type { Terminal } from "./terminal.ts";
+import { nextLine, type Terminal } from "./terminal.ts";
 import { label } from "./values.ts";
 
 export const join = defineSubcommand({
@@ -32,7 +32,7 @@ export const join = defineSubcommand({
   }),
   async run({ token, name, cluster }, { operations, terminal, signal }) {
     const { coordinator, identity } = clusterAddress(cluster);
-    const read = token === "-" ? await firstLine(terminal) : token;
+    const read = token === "-" ? await firstLine(terminal, signal) : token;
     const role = await operations.cluster.join(
       { coordinator, token: read, name, identity },
       signal,
@@ -42,7 +42,8 @@ export const join = defineSubcommand({
   },
 });
 
-async function firstLine(terminal: Terminal): Promise<string> {
-  for await (const line of terminal.lines()) return line.trim();
+async function firstLine(terminal: Terminal, signal: AbortSignal): Promise<string> {
+  const line = await nextLine(terminal, signal);
+  if (line !== undefined) return line.trim();
   throw new UsageError("There is no token on standard input.");
 }

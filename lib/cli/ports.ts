@@ -25,7 +25,7 @@ export interface Operations {
    */
   boot(options: BootOptions, progress: Progress, signal: AbortSignal): Promise<BootReport>;
   /** Looks whether what was recorded is the failure that is sought. */
-  judge(options: JudgeOptions): Promise<Verdict>;
+  judge(options: JudgeOptions, signal: AbortSignal): Promise<Verdict>;
   /** The snapshots of this host. */
   snapshots(): Promise<SnapshotEntry[]>;
   /** Deletes a snapshot. Throws a `ClusterrrError` where there is none of that name. */
@@ -46,6 +46,7 @@ export interface Operations {
   askSession(
     words: readonly string[],
     session: string | undefined,
+    signal: AbortSignal,
   ): Promise<{ text: string; value: unknown }>;
   /** Replays once and keeps snapshots of the cluster at checkpoints. */
   index(options: IndexOptions, progress: Progress, signal: AbortSignal): Promise<IndexReport>;

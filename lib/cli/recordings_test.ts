@@ -131,17 +131,21 @@ Deno.test("rm asks, and deletes only after a yes", async () => {
     assert.deepEqual([nobody.status, await exists(path)], [2, true]);
     assert.match(nobody.stderr, /--yes/);
 
-    const no = Object.assign(new MemoryTerminal(), { answer: false });
-    assert.equal((await run(["rm", path], no)).status, 1);
-    assert.match(no.questions[0]!, new RegExp(`^Delete ${path} \\(trio, [\\d.]+ kB\\)\\?$`));
-    assert.ok(await exists(path));
+    for (const input of [["n"], [""], ["yesterday"], []]) {
+      const no = Object.assign(new MemoryTerminal(), { interactive: true, input });
+      assert.equal((await run(["rm", path], no)).status, 1);
+      const question =
+        `^Delete ${path} \\(trio, [\\d.]+ kB\\)\\? \\[y/N\\] Nothing was deleted\\.\n$`;
+      assert.match(no.stderr, new RegExp(question));
+      assert.ok(await exists(path));
+    }
 
     const forgotten = await run(["rm", "trio", "--keep-files"]);
     assert.equal(forgotten.stdout, `Forgot trio; ${path} stays.\n`);
     assert.ok(await exists(path));
     assert.match((await run(["rm", "trio"])).stderr, /No recording "trio"/);
 
-    const yes = Object.assign(new MemoryTerminal(), { answer: true });
+    const yes = Object.assign(new MemoryTerminal(), { interactive: true, input: ["Yes"] });
     assert.equal((await run(["rm", path], yes)).stdout, `Deleted ${path}.\n`);
     assert.ok(!(await exists(path)));
   });

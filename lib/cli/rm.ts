@@ -15,7 +15,7 @@ import {
   sentence,
   withCatalog,
 } from "./subcommand.ts";
-import type { Terminal } from "./terminal.ts";
+import { nextLine } from "./terminal.ts";
 import { recordingReference } from "./values.ts";
 
 export const rm = defineSubcommand({
@@ -44,11 +44,11 @@ export const rm = defineSubcommand({
     }
     return withCatalog(context, async (catalog) => {
       const copy = await copyOfKnown(catalog, reference);
-      if (copy !== undefined) return await removeCopy(copy, keepFiles, yes, context.terminal);
+      if (copy !== undefined) return await removeCopy(copy, keepFiles, yes, context);
       const entry = await findOrAdd(catalog, reference);
       const size = formatBytes(entry.storedBytes);
       const question = `Delete ${entry.path} (${entry.name}, ${size})?`;
-      if (!keepFiles && !yes && !confirmed(context.terminal, question)) return 1;
+      if (!keepFiles && !yes && !await confirmed(context, question)) return 1;
       await catalog.remove(entry, { files: !keepFiles });
       context.terminal.out(
         keepFiles ? `Forgot ${entry.name}; ${entry.path} stays.\n` : `Deleted ${entry.path}.\n`,
@@ -88,7 +88,7 @@ async function removeCopy(
   { path, entry }: KnownCopy,
   keepFiles: boolean,
   yes: boolean,
-  terminal: Terminal,
+  context: Context,
 ): Promise<ExitStatus> {
   if (keepFiles) {
     throw new ClusterrrError(
@@ -96,9 +96,9 @@ async function removeCopy(
     );
   }
   const question = `Delete ${path} (a copy of ${entry.name}, which is in ${entry.path} too)?`;
-  if (!yes && !confirmed(terminal, question)) return 1;
+  if (!yes && !await confirmed(context, question)) return 1;
   await deleteRecording(path, entry.id);
-  terminal.out(`Deleted ${path}.\n`);
+  context.terminal.out(`Deleted ${path}.\n`);
   return 0;
 }
 
@@ -116,21 +116,23 @@ async function removeOnHosts(
       terminal.out(`Forgot ${reference}; its files stay on their hosts.\n`);
       return 0;
     }
-    if (!yes && !confirmed(terminal, `Delete ${reference} on all its hosts?`)) return 1;
+    if (!yes && !await confirmed(context, `Delete ${reference} on all its hosts?`)) return 1;
     await client.removeRecording(reference);
     terminal.out(`Deleted ${reference} on its hosts.\n`);
     return 0;
   });
 }
 
-/** @throws {UsageError} where nobody can answer */
-function confirmed(terminal: Terminal, question: string): boolean {
-  const answer = terminal.confirm(question);
-  if (answer === undefined) {
+/** Asks a person. @throws {UsageError} where nobody can answer */
+async function confirmed({ terminal, signal }: Context, question: string): Promise<boolean> {
+  if (!terminal.interactive) {
     throw new UsageError("rm asks before it deletes, and nobody can answer here: add --yes");
   }
-  if (!answer) terminal.err("Nothing was deleted.\n");
-  return answer;
+  terminal.err(`${question} [y/N] `);
+  const answer = await nextLine(terminal, signal);
+  const yes = /^y(es)?$/i.test(answer?.trim() ?? "");
+  if (!yes) terminal.err("Nothing was deleted.\n");
+  return yes;
 }
 
 /** A recording that the catalog does not know yet is added when it is named by its directory. */

@@ -37,7 +37,8 @@ export function sessionCommand(name: SessionCommandName) {
     }),
     async run({ words, session, json }, context) {
       const own = withFullPath(name, words);
-      const answer = await context.operations.askSession([name, ...own], session);
+      const { operations, signal } = context;
+      const answer = await operations.askSession([name, ...own], session, signal);
       if (json) printJson(context.terminal, answer.value);
       else context.terminal.out(answer.text);
       return saysDifferent(answer) ? 1 : 0;

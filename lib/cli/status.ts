@@ -39,7 +39,7 @@ export const status = defineSubcommand({
         if (json && watch) terminal.out(`${JSON.stringify(now)}\n`);
         else if (json) printJson(terminal, now);
         else {
-          const clear = watch && terminal.interactive ? CLEAR_SCREEN : "";
+          const clear = watch && terminal.outLive ? CLEAR_SCREEN : "";
           terminal.out(clear + describe(now, terminal));
         }
       } while (watch && await sleepUnless(EVERY_MS, signal));

@@ -14,10 +14,10 @@ export interface Terminal {
   readonly errColor: boolean;
   /** Whether standard error can move its cursor: live progress is possible. */
   readonly errLive: boolean;
+  /** Likewise for standard output. */
+  readonly outLive: boolean;
   /** The size in characters now; it may change. */
   size(): { readonly columns: number; readonly rows: number };
-  /** Asks a yes-or-no question; `undefined` where nobody can answer. */
-  confirm(question: string): boolean | undefined;
   /** Whether a person types on standard input. */
   readonly interactive: boolean;
   /** The lines of standard input. */
@@ -51,12 +51,33 @@ export function processTerminal(): Terminal {
     outColor: wanted && Deno.stdout.isTerminal(),
     errColor: wanted && Deno.stderr.isTerminal(),
     errLive: Deno.stderr.isTerminal() && Deno.env.get("TERM") !== "dumb",
+    outLive: Deno.stdout.isTerminal() && Deno.env.get("TERM") !== "dumb",
     size: consoleSize,
-    confirm: (question) => Deno.stdin.isTerminal() ? confirm(question) : undefined,
     interactive: Deno.stdin.isTerminal(),
     lines: () =>
       Deno.stdin.readable.pipeThrough(new TextDecoderStream()).pipeThrough(new LineSplitter()),
   };
+}
+
+/**
+ * The next line of standard input; `undefined` at its end.
+ * @throws the signal's reason when it is aborted
+ */
+export async function nextLine(
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    const lines = terminal.lines()[Symbol.asyncIterator]();
+    const { done, value } = await Promise.race([lines.next(), aborted.promise]);
+    return done ? undefined : value;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** Cuts text into lines, their ends away. */
