@@ -31,7 +31,7 @@ import { type Rpc, startRpc } from "../lib/protocol/rpc.ts";
 import { sleep } from "../lib/sleep.ts";
 import { collectRecording } from "./collect.ts";
 import { hashImages } from "./images.ts";
-import { type FileRpc, openFiles, sendImage } from "./remote_files.ts";
+import { type FileRpc, missingImages, openFiles, sendImage } from "./remote_files.ts";
 import { showRun } from "./run_progress.ts";
 import { replayReportOf, verifyRunOf } from "./remote_replay.ts";
 
@@ -55,7 +55,7 @@ export async function connectCluster(
   }
   const client = new CoordinatorClient(coordinator, identity, ca, signal);
   await client.connect();
-  if (needsRenewal(identity.notAfter)) await client.renew(directory);
+  if (needsRenewal(identity, ca)) await client.renew(directory);
   return client;
 }
 
@@ -173,13 +173,11 @@ class CoordinatorClient implements ClusterClient {
     if (images.length === 0) return;
     const rpc = await this.openFiles(host, address, signal);
     try {
-      const wanted = images.map(({ path, sha256 }) => ({ path, sha256 }));
-      const { sha256s } = await rpc.call("images.missing", { images: wanted });
-      for (const sha256 of new Set(sha256s)) {
-        signal.throwIfAborted();
+      progress.show({ phase: `looking for images on host ${host}`, vms: [] });
+      for (const sha256 of await missingImages(rpc, images, signal)) {
         const { path } = images.find((each) => each.sha256 === sha256)!;
         progress.show({ phase: `sending ${path} to host ${host}`, vms: [] });
-        await sendImage(rpc, path, sha256);
+        await sendImage(rpc, path, sha256, signal);
       }
     } finally {
       rpc.close();

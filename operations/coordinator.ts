@@ -2,21 +2,22 @@
 import { serveTelemetry } from "../host/telemetry_server.ts";
 import { parseAddress } from "../host/tls/connector.ts";
 import { listenTls } from "../host/tls/listener.ts";
-import { openStore } from "../lib/catalog/store.ts";
+import { openStore, type StoreKind } from "../lib/catalog/store.ts";
 import type { AuthorityReport, CoordinatorRunOptions } from "../lib/cli/cluster_ports.ts";
 import { processTerminal } from "../lib/cli/terminal.ts";
 import { type Admissions, Coordinator } from "../lib/coordinator/coordinator.ts";
 import { CoordinatorStore } from "../lib/coordinator/store.ts";
+import { ClusterrrError, HostError, messageOf } from "../lib/errors.ts";
 import { CertificateAuthority, initializeAuthority } from "../lib/identity/authority.ts";
-import { loadIdentity } from "../lib/identity/files.ts";
+import { type Identity, loadIdentity } from "../lib/identity/files.ts";
 import {
   answerJoin,
   createToken,
   needsRenewal,
+  RENEWAL_CHECK_MS,
   renewCertificate,
 } from "../lib/identity/joining.ts";
 import { KvIdentityStore } from "../lib/identity/kv_store.ts";
-import { renewIdentity } from "../lib/identity/renewal.ts";
 import type { IdentityStore } from "../lib/identity/store.ts";
 import { Health } from "../lib/telemetry/health.ts";
 import { conceal, logLevelFrom, logOf, startLogs } from "../lib/telemetry/log.ts";
@@ -25,9 +26,16 @@ import { observeInto, showCoordinator } from "./coordinator_metrics.ts";
 import config from "../deno.json" with { type: "json" };
 
 const SHOW_EVERY_MS = 1_000;
+const COORDINATOR = { role: "coordinator", name: "coordinator" } as const;
 
 const directories = (state: string) => ({ ca: `${state}/ca`, coordinator: `${state}/identity` });
-const databaseOf = (state: string) => `${state}/coordinator.sqlite3`;
+const DATABASE: StoreKind = {
+  name: "the coordinator's database",
+  advice:
+    "Look at its owner and at the disk. Do not remove it: it has the hosts, the recordings and the " +
+    "revoked certificates. Restore a copy if it is damaged.",
+};
+const openDatabase = (state: string) => openStore(`${state}/coordinator.sqlite3`, DATABASE);
 
 /** `clusterrr ca init`: the CA, the coordinator's identity, the first operator's. */
 export async function initAuthority(
@@ -35,7 +43,7 @@ export async function initAuthority(
 ): Promise<AuthorityReport> {
   const { ca, coordinator } = directories(state);
   const made = await initializeAuthority({ ca, coordinator, operator: identity }, operator);
-  const kv = await openStore(databaseOf(state));
+  const kv = await openDatabase(state);
   try {
     const identities = new KvIdentityStore(kv);
     for (const { peer, notAfter } of [made.coordinator, made.operator]) {
@@ -59,14 +67,8 @@ export async function runCoordinator(
   const log = logOf("coordinator");
   const { ca: caDirectory, coordinator: identityDirectory } = directories(options.state);
   const authority = await CertificateAuthority.load(caDirectory);
-  const { ca, ...own } = await loadIdentity(identityDirectory);
-  const identity = needsRenewal(own.identity.notAfter)
-    ? await renewIdentity(identityDirectory, async ({ csr }) => {
-      const { certificatePem } = await authority.issue(csr, own.identity.peer);
-      return { certificate: certificatePem };
-    })
-    : own.identity;
-  const kv = await openStore(databaseOf(options.state));
+  let identity = await ownIdentity(authority, identityDirectory);
+  const kv = await openDatabase(options.state);
   cleanup.defer(() => kv.close());
   const identities = new KvIdentityStore(kv);
   const health = new Health("coordinator", config.version);
@@ -86,7 +88,7 @@ export async function runCoordinator(
   const listener = await listenTls({
     ...parseAddress(options.listen),
     identity,
-    ca,
+    ca: authority.certificate,
     isRevoked: (serial) => identities.isRevoked(serial),
     onChannel: (channel) => {
       const { role, name } = channel.peer;
@@ -100,6 +102,19 @@ export async function runCoordinator(
     },
   });
   cleanup.defer(() => listener.close());
+  const renewal = setInterval(async () => {
+    if (!needsRenewal(identity, authority.certificate)) return;
+    try {
+      identity = await authority.reissue(identityDirectory, COORDINATOR);
+      listener.useIdentity(identity);
+      log.info("renewed the certificate, until {until}", {
+        until: identity.notAfter.toISOString(),
+      });
+    } catch (error) {
+      log.warning("cannot renew the certificate: {reason}", { reason: messageOf(error) });
+    }
+  }, RENEWAL_CHECK_MS);
+  cleanup.defer(() => clearInterval(renewal));
   if (options.metrics !== undefined) {
     const server = serveTelemetry(options.metrics, health, metrics);
     cleanup.defer(() => server.close());
@@ -112,6 +127,17 @@ export async function runCoordinator(
   log.info("listening on port {port}", { port: listener.port });
   await aborted(signal);
   log.info("ending; runs go on without the coordinator");
+}
+
+/** The coordinator's identity. Its certificate is the CA's to renew, also where it has expired meanwhile. */
+async function ownIdentity(authority: CertificateAuthority, directory: string): Promise<Identity> {
+  try {
+    const { identity } = await loadIdentity(directory);
+    if (!needsRenewal(identity, authority.certificate)) return identity;
+  } catch (error) {
+    if (!(error instanceof ClusterrrError) || error instanceof HostError) throw error;
+  }
+  return await authority.reissue(directory, COORDINATOR);
 }
 
 function admissionsOf(authority: CertificateAuthority, store: IdentityStore): Admissions {

@@ -12,6 +12,8 @@ export type FileRpc = Rpc<typeof FILE_METHODS>;
 /** Portions that are asked for before the first has come. */
 const AHEAD = 4;
 const PORTION_MS = 60_000;
+/** For calls about images: one that is looked for, or has come whole, is hashed before the answer. */
+const IMAGE_MS = 600_000;
 
 /** The files of a part of a recording: nothing that leads elsewhere, on either side. */
 export const PART_FILE = /^(cluster\.yaml|vms\/[a-z][a-z0-9-]{0,30}\/[a-z0-9-]+\.(seg|log))$/;
@@ -79,12 +81,24 @@ export async function fetchPart(
   }
 }
 
+/** Which of the images an agent has neither in its store nor at their paths: their digests. */
+export async function missingImages(
+  rpc: FileRpc,
+  images: readonly { readonly path: string; readonly sha256: string }[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  const wanted = images.map(({ path, sha256 }) => ({ path, sha256 }));
+  const options = { timeoutMs: IMAGE_MS, signal };
+  const { sha256s } = await rpc.call("images.missing", { images: wanted }, options);
+  return new Set(sha256s);
+}
+
 /** Sends the file `path` to the image store of an agent. */
 export async function sendImage(
   rpc: FileRpc,
   path: string,
   sha256: string,
-  onBytes: (bytes: number) => void = () => {},
+  signal: AbortSignal,
 ): Promise<void> {
   using file = await Deno.open(path);
   const { size } = await file.stat();
@@ -99,9 +113,8 @@ export async function sendImage(
     await rpc.call(
       "images.write",
       { sha256, offset, data: portion.toBase64(), last },
-      { timeoutMs: PORTION_MS },
+      { timeoutMs: IMAGE_MS, signal },
     );
-    onBytes(portion.length);
     offset += portion.length;
     if (last) return;
   }
@@ -112,9 +125,11 @@ export async function* readImage(
   rpc: FileRpc,
   sha256: string,
   bytes: number,
+  signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   for (let offset = 0; offset < bytes;) {
-    const { data } = await rpc.call("images.read", { sha256, offset }, { timeoutMs: PORTION_MS });
+    const options = { timeoutMs: IMAGE_MS, signal };
+    const { data } = await rpc.call("images.read", { sha256, offset }, options);
     const portion = Uint8Array.fromBase64(data);
     if (portion.length === 0) {
       throw new ClusterrrError(`Image ${sha256} is shorter than ${bytes} bytes.`);

@@ -17,7 +17,12 @@ import { type CaCertificate, readCertificate } from "../../lib/identity/certific
 import type { Identity } from "../../lib/identity/files.ts";
 import type { Channel, PeerIdentity } from "../../lib/protocol/channel.ts";
 import { JSON_KIND } from "../../lib/protocol/framing.ts";
-import { CHANNEL_PROTOCOL, JOIN_PROTOCOL, WELCOME } from "../../lib/protocol/greeting.ts";
+import {
+  CHANNEL_PROTOCOL,
+  JOIN_PROTOCOL,
+  JOIN_REQUEST_BYTES_MAX,
+  WELCOME,
+} from "../../lib/protocol/greeting.ts";
 import { type RelayedSocket, relaySocket } from "./relayed_socket.ts";
 import { TlsChannel } from "./tls_channel.ts";
 
@@ -228,7 +233,7 @@ async function answerJoin(
   below: RelayedSocket,
   onJoin: (request: Uint8Array) => Promise<Uint8Array>,
 ): Promise<void> {
-  const channel = new TlsChannel(tls, below, NOBODY);
+  const channel = new TlsChannel(tls, below, NOBODY, JOIN_REQUEST_BYTES_MAX);
   try {
     const request = await channel.receive();
     if (request?.kind !== JSON_KIND) return; // it only looked at the CA's certificate

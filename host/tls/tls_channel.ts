@@ -28,7 +28,7 @@ export class TlsChannel implements Channel {
   readonly #tls: TLSSocket;
   readonly #below: RelayedSocket;
   readonly #inbox: Inbox;
-  readonly #decoder = new MessageDecoder();
+  readonly #decoder: MessageDecoder;
   /** What is sent in one turn is one write: each has its price in TLS and in the kernel. */
   #unwritten: { readonly bytes: Uint8Array; readonly done: (error?: Error | null) => void }[] = [];
   /** Sends that the operating system has not taken yet. */
@@ -43,8 +43,15 @@ export class TlsChannel implements Channel {
   /**
    * @param tls has finished its handshake; nothing else reads it
    * @param below may be paused; it is read from now on
+   * @param bytesMax a longer message of the peer is a breach
    */
-  constructor(tls: TLSSocket, below: RelayedSocket, readonly peer: PeerIdentity) {
+  constructor(
+    tls: TLSSocket,
+    below: RelayedSocket,
+    readonly peer: PeerIdentity,
+    bytesMax?: number,
+  ) {
+    this.#decoder = new MessageDecoder(bytesMax);
     this.#tls = tls;
     this.#below = below;
     this.#inbox = new Inbox(() => below.socket.resume());

@@ -19,6 +19,7 @@ import {
   type RunStatus,
 } from "../protocol/control.ts";
 import { type Handlers, startRpc } from "../protocol/rpc.ts";
+import { sleepUnless } from "../sleep.ts";
 import type { VmNumber } from "../units.ts";
 import { ConnectedHost, type Hello } from "./connected_host.ts";
 import { concludeLate } from "./late_host.ts";
@@ -67,6 +68,7 @@ export interface CoordinatorOptions {
 const HEARTBEAT_MS = 1_000;
 const LOST_AFTER_MS = 10_000;
 const PATIENCE_MS = 60_000;
+const STORE_RETRY_MS = 1_000;
 /** What IANA gave to VXLAN. */
 const TUNNEL_PORT = 4789;
 
@@ -83,6 +85,8 @@ export class Coordinator {
   readonly #channels = new Set<Channel>();
   /** Runs that are being written down. */
   readonly #beginning = new Set<string>();
+  #revocations = 0;
+  readonly #over = new AbortController();
   readonly #startedAt = performance.now();
   readonly #heartbeatMs: number;
   readonly #lostAfterMs: number;
@@ -95,8 +99,9 @@ export class Coordinator {
     private readonly admissions: Admissions,
     private readonly options: CoordinatorOptions,
   ) {
-    this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS;
     this.#lostAfterMs = options.lostAfterMs ?? LOST_AFTER_MS;
+    this.#heartbeatMs = options.heartbeatMs ??
+      Math.min(HEARTBEAT_MS, Math.ceil(this.#lostAfterMs / 5));
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.#observer = options.observer ?? NO_OBSERVER;
     this.#watch = setInterval(() => {
@@ -130,10 +135,22 @@ export class Coordinator {
   #add(run: Run): void {
     const { run: id } = run.stored;
     this.#runs.set(id, run);
-    void run.ended.then(() => {
-      this.#runs.delete(id);
-      if (run.stored.ended) this.#observer.ended(id, outcomeOf(run.stored));
-    });
+    void run.ended.then(() => this.#forget(run));
+  }
+
+  /** Forgets a run that has ended, once the store has that: until then whoever asks is told from here. */
+  async #forget(run: Run): Promise<void> {
+    const { stored } = run;
+    while (stored.ended) {
+      try {
+        await this.store.putRun(stored);
+        break;
+      } catch { // the disk may be full
+        if (!await sleepUnless(STORE_RETRY_MS, this.#over.signal)) return;
+      }
+    }
+    this.#runs.delete(stored.run);
+    if (stored.ended) this.#observer.ended(stored.run, outcomeOf(stored));
   }
 
   #host(name: string): ConnectedHost {
@@ -169,6 +186,7 @@ export class Coordinator {
 
   /** Ends without ending what runs: the next coordinator takes it up. */
   close(): void {
+    this.#over.abort();
     clearInterval(this.#watch);
     for (const channel of this.#channels) channel.close();
     for (const host of this.#hosts.values()) host.disconnect();
@@ -203,9 +221,9 @@ export class Coordinator {
           this.#stored.set(name, stored);
           await this.store.putHost(stored);
         }
-        const revoked = await this.admissions.revoked();
+        const revoked = await this.#revokedNow();
         const host = this.#host(name);
-        host.attach(rpc, hello);
+        host.attach(rpc, hello); // whoever is revoked from now on is told to it
         void this.#reconcile(host, hello);
         return { heartbeatMs: this.#heartbeatMs, lostAfterMs: this.#lostAfterMs, revoked };
       },
@@ -404,7 +422,8 @@ export class Coordinator {
         run,
         recording: recording.id,
         placement: placement.map(reachable),
-        sources: recording.placement.map(reachable),
+        // A host that had only the uplink has nothing of the recording.
+        sources: recording.placement.filter(({ vms }) => vms.length > 0).map(reachable),
         checks,
         ...(windowEpochs === undefined ? {} : { windowEpochs }),
       },
@@ -422,8 +441,18 @@ export class Coordinator {
     );
   }
 
+  /** What is revoked, with all that came while it was read. */
+  async #revokedNow(): Promise<string[]> {
+    for (;;) {
+      const before = this.#revocations;
+      const serials = await this.admissions.revoked();
+      if (before === this.#revocations) return serials;
+    }
+  }
+
   async #revoke(role: Exclude<Role, "coordinator">, name: string): Promise<void> {
     await this.admissions.revoke(role, name);
+    this.#revocations++;
     for (const channel of this.#channels) {
       if (channel.peer.role === role && channel.peer.name === name) channel.close();
     }
@@ -524,7 +553,7 @@ export class Coordinator {
   #addressOf(name: string) {
     const link = this.#stored.get(name)?.link;
     if (link) return link;
-    throw new ClusterrrError(`Host ${name} has never been connected.`);
+    throw new ClusterrrError(`Host ${name} is not known: it was removed, or has never connected.`);
   }
 
   #requireReady(placement: readonly PlacedVms[]): void {

@@ -37,6 +37,7 @@ export class RecordingRun {
       new RemoteRecording(hosts.get(host)!, stored.run)
     );
     this.ended = work(this)
+      .catch((error) => this.#giveUp(error))
       .catch((error) => this.#fail(messageOf(error)))
       .catch(() => {}) // the store does not take it: the next coordinator finds the run as it is
       .finally(() => this.#parts.forEach((part) => part.close()));
@@ -145,11 +146,13 @@ export class RecordingRun {
     return { by: "failure", error: new ClusterrrError(why) };
   }
 
-  /** Ends every host's part before the VMs run, as far as is known: where they do, that is kept. */
+  /** Ends every host's part at once; where VMs have run, what they recorded is kept. */
   async #giveUp(reason: unknown): Promise<void> {
     const error = reason instanceof ClusterrrError ? reason : new ClusterrrError(messageOf(reason));
+    const { runningSince } = this.#stored;
+    const ranMs = runningSince === undefined ? 0 : Date.now() - Date.parse(runningSince);
     await Promise.allSettled(this.#parts.map((part) => part.abort()));
-    await this.#conclude({ by: "failure", error }, () => 0);
+    await this.#conclude({ by: "failure", error }, () => ranMs / 1000);
   }
 
   async #fail(failure: string): Promise<void> {

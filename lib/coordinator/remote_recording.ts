@@ -42,6 +42,17 @@ export class RemoteRecording implements RecordingAgentPort {
     this.#instance = this.host.hello!.instance;
     this.watch();
     await this.host.call("record.prepare", plan, { timeoutMs: PREPARE_MS });
+    if (this.#isLost) await this.#giveBack();
+  }
+
+  /** The agent that prepared it in the end is not the one that was asked: nobody will ask that one again. */
+  async #giveBack(): Promise<never> {
+    const message = `Host ${this.host.name} started again while it prepared the recording.`;
+    const end = { by: "failure", message } as const;
+    await this.host.call("record.conclude", { run: this.run_, end, recordS: 0 }, {
+      timeoutMs: SEAL_MS,
+    }).catch(() => {}); // an agent that is lost now ends it by itself
+    throw new ClusterrrError(message);
   }
 
   async arm(): Promise<void> {

@@ -13,6 +13,7 @@ import {
   decodeKey,
   encodeKey,
   generateKey,
+  publicKeyOf,
   randomSerial,
   readCaCertificate,
   readCertificate,
@@ -20,9 +21,11 @@ import {
 } from "./certificates.ts";
 import {
   CA_FILE,
+  CERTIFICATE_FILE,
   type Identity,
   makeIdentity,
   readSecretSafely,
+  replaceCertificate,
   requireNone,
   storeIdentity,
   writeNew,
@@ -99,6 +102,21 @@ export class CertificateAuthority {
     const { certificatePem } = await this.#sign(keys.publicKey, identity, now, days);
     const keyPem = await encodeKey(keys.privateKey);
     return await makeIdentity(keyPem, certificatePem, this.certificate, "the new certificate", now);
+  }
+
+  /**
+   * Replaces the certificate of an identity on this host by a new one for the same key, also where it has expired.
+   * @throws {ClusterrrError} where key and certificate in `directory` are no pair
+   */
+  async reissue(
+    directory: string,
+    { role, name }: Pick<PeerIdentity, "role" | "name">,
+    now = new Date(),
+  ): Promise<Identity> {
+    const old = await readSecretSafely(join(directory, CERTIFICATE_FILE));
+    const identity = { role, name, serial: randomSerial() };
+    const { certificatePem } = await this.#sign(await publicKeyOf(old), identity, now, undefined);
+    return await replaceCertificate(directory, certificatePem, now);
   }
 
   async #sign(

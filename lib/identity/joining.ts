@@ -8,20 +8,21 @@
 import { z } from "zod";
 import { ClusterrrError, messageOf } from "../errors.ts";
 import type { PeerIdentity } from "../protocol/channel.ts";
+import { JOIN_REQUEST_BYTES_MAX } from "../protocol/greeting.ts";
 import type { CertificateAuthority, IssuedCertificate } from "./authority.ts";
 import {
+  type CaCertificate,
   CERTIFICATE_DAYS,
   isIdentityName,
   randomSerial,
   readRequest,
   requireIdentityName,
 } from "./certificates.ts";
+import type { Identity } from "./files.ts";
 import { encodeToken, hashSecret, JOIN_TOKEN_MINUTES, randomSecret } from "./join_token.ts";
 import type { IdentityStore, Redemption, StoredToken } from "./store.ts";
 
 const DAY_MS = 86_400_000;
-/** Larger requests are not looked at. */
-const REQUEST_BYTES_MAX = 16 << 10;
 
 export const joinRequest = z.strictObject({
   secret: z.string().regex(/^[0-9a-f]{32}$/),
@@ -104,7 +105,7 @@ async function join(
 
 function parseRequest(bytes: Uint8Array): JoinRequest {
   try {
-    if (bytes.length > REQUEST_BYTES_MAX) throw new Error("too long");
+    if (bytes.length > JOIN_REQUEST_BYTES_MAX) throw new Error("too long");
     return joinRequest.parse(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)));
   } catch (cause) {
     throw new ClusterrrError("The coordinator does not understand this request to join", { cause });
@@ -155,7 +156,18 @@ export async function renewCertificate(
   return issued;
 }
 
-/** Whether an identity should be renewed now: in the last third of its time. */
-export function needsRenewal(notAfter: Date, now = new Date()): boolean {
-  return notAfter.getTime() - now.getTime() < CERTIFICATE_DAYS * DAY_MS / 3;
+/**
+ * Whether an identity should be renewed now: in the last third of its time, unless it is valid for as long as the
+ * CA that would sign the new one.
+ */
+export function needsRenewal(
+  { notAfter }: Pick<Identity, "notAfter">,
+  ca: Pick<CaCertificate, "notAfter">,
+  now = new Date(),
+): boolean {
+  return notAfter < ca.notAfter &&
+    notAfter.getTime() - now.getTime() < CERTIFICATE_DAYS * DAY_MS / 3;
 }
+
+/** How often whoever runs for long looks whether its identity should be renewed. */
+export const RENEWAL_CHECK_MS = 6 * 3_600_000;

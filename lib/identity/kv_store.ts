@@ -25,6 +25,11 @@ const DAY_MS = 86_400_000;
 const TOKEN_KEPT_MS = 7 * DAY_MS;
 const ISSUED_KEPT_MS = 30 * DAY_MS;
 const ATTEMPTS_MAX = 100;
+/**
+ * Of one name: who renews again and again must not make more than one transaction can revoke, or than the list
+ * of revoked ones can hold.
+ */
+const VALID_MAX = 16;
 
 export class KvIdentityStore implements IdentityStore {
   readonly #kv: Deno.Kv;
@@ -73,7 +78,7 @@ export class KvIdentityStore implements IdentityStore {
       if (fixedName !== null && fixedName !== name) return { refused: "other name" };
       const nameKey = this.#key("names", role, name);
       const version = await whenUnlocked(() => this.#kv.get(nameKey));
-      if (fixedName === null && await this.#isTaken(role, name, now)) {
+      if (fixedName === null && await this.#countValid(role, name, now) > 0) {
         return { refused: "name taken" };
       }
       const atomic = this.#kv.atomic().check(token).check(version)
@@ -87,9 +92,18 @@ export class KvIdentityStore implements IdentityStore {
   }
 
   async addIssued(record: IssuedRecord): Promise<void> {
-    const atomic = this.#kv.atomic();
-    this.#noteIssued(atomic, record);
-    await whenUnlocked(() => atomic.commit());
+    const { role, name } = record;
+    const nameKey = this.#key("names", role, name);
+    await this.#retry(async () => {
+      const version = await whenUnlocked(() => this.#kv.get(nameKey));
+      if (await this.#countValid(role, name) >= VALID_MAX) {
+        throw new ClusterrrError(`${role} ${name} has ${VALID_MAX} valid certificates already`);
+      }
+      const atomic = this.#kv.atomic().check(version);
+      this.#noteIssued(atomic, record);
+      const { ok } = await whenUnlocked(() => atomic.commit());
+      return ok ? true : undefined;
+    });
   }
 
   async issued(): Promise<readonly IssuedRecord[]> {
@@ -129,11 +143,12 @@ export class KvIdentityStore implements IdentityStore {
     return this.#list<RevokedRecord>("revoked");
   }
 
-  async #isTaken(role: Role, name: string, now: number): Promise<boolean> {
+  async #countValid(role: Role, name: string, now = Date.now()): Promise<number> {
+    let count = 0;
     for (const { serial, notAfter } of await this.#list<IssuedRecord>("issued", role, name)) {
-      if (notAfter > now && !await this.isRevoked(serial)) return true;
+      if (notAfter > now && !await this.isRevoked(serial)) count++;
     }
-    return false;
+    return count;
   }
 
   #noteIssued(atomic: Deno.AtomicOperation, record: IssuedRecord): void {

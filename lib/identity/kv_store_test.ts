@@ -108,3 +108,16 @@ Deno.test("revoking a name revokes all its certificates, once, and no others", a
     assert.equal(await second.isRevoked("4"), false);
   });
 });
+
+Deno.test("a name has a bounded number of valid certificates, and can be revoked", async () => {
+  await withStores(async (first) => {
+    const record = (serial: string, notAfter = NOW + HOUR_MS) =>
+      ({ role: "agent", name: "left", serial, notAfter }) as const;
+    await first.addIssued(record("old", NOW - 1));
+    for (let i = 0; i < 16; i++) await first.addIssued(record(`${i}`));
+    await assert.rejects(first.addIssued(record("more")), /agent left has 16 valid certificates/);
+    assert.equal((await first.revoke("agent", "left", "test", NOW)).length, 17);
+    await first.addIssued(record("again"));
+    assert.equal(await first.isRevoked("again"), false);
+  });
+});

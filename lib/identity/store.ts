@@ -48,7 +48,10 @@ export interface IdentityStore {
     certificate: Pick<IssuedRecord, "name" | "serial" | "notAfter">,
     now: number,
   ): Promise<Redemption>;
-  /** Notes a certificate that was issued without a token: a renewal, an operator. */
+  /**
+   * Notes a certificate that was issued without a token: a renewal, an operator.
+   * @throws {ClusterrrError} where the name has a good many that are valid
+   */
   addIssued(record: IssuedRecord): Promise<void>;
   /** All certificates, expired ones for a while too, by role, name and date. */
   issued(): Promise<readonly IssuedRecord[]>;

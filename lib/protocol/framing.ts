@@ -46,6 +46,9 @@ export class MessageDecoder {
   #missing = 0;
   #failed: ProtocolError | undefined;
 
+  /** @param bytesMax no body is longer, whatever its kind */
+  constructor(private readonly bytesMax = Infinity) {}
+
   /**
    * Takes the next bytes and gives the messages that are whole now. Keeps no reference to `bytes`.
    * @throws {ProtocolError} on a length above the bound of its kind; `messages` then holds those before it
@@ -82,7 +85,7 @@ export class MessageDecoder {
   #begin(): void {
     const length = new DataView(this.#header.buffer).getUint32(0);
     try {
-      checkLength(this.#header[4]!, length);
+      checkLength(this.#header[4]!, length, this.bytesMax);
     } catch (error) {
       this.#failed = error as ProtocolError;
       throw error;
@@ -98,8 +101,8 @@ export class MessageDecoder {
   }
 }
 
-function checkLength(kind: number, length: number): void {
-  const max = bodyBytesMax(kind);
+function checkLength(kind: number, length: number, bytesMax = Infinity): void {
+  const max = Math.min(bodyBytesMax(kind), bytesMax);
   if (length > max) {
     throw new ProtocolError(
       `A message of kind ${kind} with ${length} bytes is above the bound of ${max} bytes`,

@@ -60,6 +60,12 @@ Deno.test("the bounds are allowed, one byte more is refused on both sides", () =
   }
 });
 
+Deno.test("where less is allowed, a longer message is refused by its header", () => {
+  const decoder = new MessageDecoder(16);
+  assert.equal(decoder.push(encodeMessage(JSON_KIND, new Uint8Array(16))).length, 1);
+  assert.throws(() => decoder.push(header(17, JSON_KIND)), /17 bytes is above the bound of 16/);
+});
+
 Deno.test("messages before a bad length are given", () => {
   const bytes = concatenated([encodeMessage(3, Uint8Array.of(1)), header(0xffff_ffff, 0)]);
   const messages: Message[] = [];

@@ -13,7 +13,7 @@ import { connectTls } from "../../host/tls/connector.ts";
 import { listenTls, type TlsListener } from "../../host/tls/listener.ts";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
 import { type Identity, loadIdentity } from "../../lib/identity/files.ts";
-import { needsRenewal } from "../../lib/identity/joining.ts";
+import { needsRenewal, RENEWAL_CHECK_MS } from "../../lib/identity/joining.ts";
 import { renewIdentity } from "../../lib/identity/renewal.ts";
 import type { CaCertificate } from "../../lib/identity/certificates.ts";
 import { type Channel, serverNameOf } from "../../lib/protocol/channel.ts";
@@ -63,7 +63,9 @@ export class Agent {
   readonly #instance = newRunId();
   readonly #log = logOf("agent");
   #listener: TlsListener | undefined;
-  #revoked = new Set<string>();
+  readonly #revoked = new Set<string>();
+  /** The coordinator has told what is revoked; until then, no peer is let in. */
+  readonly #revokedKnown = Promise.withResolvers<void>();
   #addresses = new Map<string, Address>();
   #qemu: HelloParams["qemu"] = null;
   #connected = false;
@@ -81,19 +83,28 @@ export class Agent {
     const state = new AgentState(options.state);
     const { identity, ca } = await loadIdentity(state.identity);
     const agent = new Agent(options, identity, ca, state);
-    for (const line of await clean()) agent.#log.info(`removed what an ended run left: ${line}`);
+    await agent.#clean();
     agent.#qemu = await inspectQemu("qemu-system-x86_64").catch(() => null);
     agent.#listener = await listenTls({
       ...options.link,
       identity,
       ca,
-      isRevoked: (serial) => agent.#revoked.has(serial),
+      isRevoked: (serial) => agent.#isRevoked(serial),
       onChannel: (channel) => void agent.#acceptLink(channel),
       onRefused: ({ remote, reason }) =>
         agent.#log.warning("refused {remote}: {reason}", { remote, reason }),
     });
     agent.#loop = agent.#keepLink();
     return agent;
+  }
+
+  /** What cannot be removed is in nobody's way: runs have names of their own. */
+  async #clean(): Promise<void> {
+    try {
+      for (const line of await clean()) this.#log.info("removed what a run left: {line}", { line });
+    } catch (error) {
+      this.#log.warning("not all that runs left is gone: {reason}", { reason: messageOf(error) });
+    }
   }
 
   get name(): string {
@@ -128,6 +139,8 @@ export class Agent {
 
   async #keepLink(): Promise<void> {
     const serverName = serverNameOf({ role: "coordinator", name: "coordinator" });
+    let present: Rpc<typeof AGENT_REPORTS> | undefined;
+    const renewal = setInterval(() => void this.#renewIfNeeded(present), RENEWAL_CHECK_MS);
     await keepCoordinatorLink({
       connect: (signal) =>
         connectTls({
@@ -141,7 +154,8 @@ export class Agent {
       hello: () => this.#hello(),
       onHello: ({ revoked }, rpc) => {
         this.#revoke(revoked);
-        if (needsRenewal(this.identity.notAfter)) void this.#renew(rpc);
+        present = rpc;
+        void this.#renewIfNeeded(rpc);
       },
       lostAfterMs: this.options.lostAfterMs,
       onLost: () => void this.#endRecordings(),
@@ -152,7 +166,7 @@ export class Agent {
         else this.#log.debug("no coordinator: {reason}", { reason });
         this.#connected = connected;
       },
-    }, this.#stop.signal);
+    }, this.#stop.signal).finally(() => clearInterval(renewal));
   }
 
   async #endRecordings(): Promise<void> {
@@ -174,7 +188,8 @@ export class Agent {
   }
 
   /** A connection made with the old certificate would be cut off when that expires: it is made anew. */
-  async #renew(rpc: Rpc<typeof AGENT_REPORTS>): Promise<void> {
+  async #renewIfNeeded(rpc: Rpc<typeof AGENT_REPORTS> | undefined): Promise<void> {
+    if (rpc === undefined || !needsRenewal(this.identity, this.ca)) return;
     try {
       this.identity = await renewIdentity(
         this.state.identity,
@@ -212,9 +227,18 @@ export class Agent {
     };
   }
 
+  /** What has been revoked stays so: of two lists that cross, the older one may come last. */
   #revoke(serials: readonly string[]): void {
-    this.#revoked = new Set(serials);
-    for (const serial of serials) this.#listener?.cutOff(serial);
+    for (const serial of serials) {
+      this.#revoked.add(serial);
+      this.#listener?.cutOff(serial);
+    }
+    this.#revokedKnown.resolve();
+  }
+
+  async #isRevoked(serial: string): Promise<boolean> {
+    await this.#revokedKnown.promise;
+    return this.#revoked.has(serial);
   }
 
   #recording(run: string): AgentRecording {
@@ -305,7 +329,7 @@ export class Agent {
       ca: this.ca,
       serverName: serverNameOf({ role: "agent", name: host }),
       signal: this.#stop.signal,
-      isRevoked: (serial) => this.#revoked.has(serial),
+      isRevoked: (serial) => this.#isRevoked(serial),
     });
   }
 

@@ -3,7 +3,7 @@ import { ClusterrrError } from "../../lib/errors.ts";
 import { FILE_METHODS, PORTION_BYTES_MAX } from "../../lib/protocol/control.ts";
 import type { Channel } from "../../lib/protocol/channel.ts";
 import { type Handlers, startRpc } from "../../lib/protocol/rpc.ts";
-import { readManifest } from "../../lib/recording/manifest.ts";
+import { type Manifest, readManifest } from "../../lib/recording/manifest.ts";
 import { isOnHost } from "../images.ts";
 import { PART_FILE } from "../remote_files.ts";
 import type { AgentState } from "./agent_state.ts";
@@ -70,11 +70,20 @@ export function serveFiles(channel: Channel, state: AgentState): void {
 /** An image that a recording here started from, where it still is. */
 async function recordedImage(sha256: string, state: AgentState): Promise<string | undefined> {
   for (const recording of state.recordings()) {
-    const images = readManifest(recording).vms.flatMap(({ images }) => images);
-    const image = images.find((each) => each.sha256 === sha256);
+    const image = imagesOf(recording).find((each) => each.sha256 === sha256);
     if (image !== undefined && await isOnHost(image, state.images)) return image.path;
   }
   return undefined;
+}
+
+/** None of a recording that is being removed, or that this build cannot read. */
+function imagesOf(recording: string): Manifest["vms"][number]["images"] {
+  try {
+    return readManifest(recording).vms.flatMap(({ images }) => images);
+  } catch (error) {
+    if (!(error instanceof ClusterrrError)) throw error;
+    return [];
+  }
 }
 
 async function readPortion(path: string, offset: number): Promise<string> {

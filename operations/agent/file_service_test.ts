@@ -105,6 +105,8 @@ Deno.test("a host that offers other paths is not believed", async () => {
   await right.closed;
 });
 
+const { signal } = new AbortController();
+
 Deno.test("images: what is missing is sent, several at once, and read again", async () => {
   await withAgent(async ({ rpc, folder, state }) => {
     const images = await Promise.all(
@@ -118,11 +120,12 @@ Deno.test("images: what is missing is sent, several at once, and read again", as
     assert.deepEqual(before.sha256s, images.map(({ sha256 }) => sha256));
     const here = images.map(({ sha256, path }) => ({ sha256, path }));
     assert.deepEqual((await rpc.call("images.missing", { images: here })).sha256s, []);
-    await Promise.all(images.map(({ path, sha256 }) => sendImage(rpc, path, sha256)));
+    await Promise.all(images.map(({ path, sha256 }) => sendImage(rpc, path, sha256, signal)));
     assert.deepEqual((await rpc.call("images.missing", { images: asked })).sha256s, []);
     for (const { path, sha256, bytes } of images) {
       assert.deepEqual(await Deno.readFile(state.images.find(sha256)!), await Deno.readFile(path));
-      const read = await new Response(ReadableStream.from(readImage(rpc, sha256, bytes))).bytes();
+      const read = await new Response(ReadableStream.from(readImage(rpc, sha256, bytes, signal)))
+        .bytes();
       assert.deepEqual(read, await Deno.readFile(path));
     }
   });
@@ -132,7 +135,7 @@ Deno.test("images: a wrong digest, portions out of order and an upload given up 
   await withAgent(async ({ rpc, folder, state }) => {
     const sha256 = await makeFile(`${folder}/image`, PORTION_BYTES_MAX + 5);
     await makeFile(`${folder}/other`, 9);
-    await assert.rejects(sendImage(rpc, `${folder}/other`, sha256), /is not the image/);
+    await assert.rejects(sendImage(rpc, `${folder}/other`, sha256, signal), /is not the image/);
     const data = new Uint8Array(4).toBase64();
     await assert.rejects(
       rpc.call("images.write", { sha256, offset: 4, data, last: true }),

@@ -98,7 +98,7 @@ async function copyFrom(
     const wanted = (path: string) => vms.some(({ name }) => path.startsWith(`vms/${name}/`));
     say(`copying logs from host ${host}`);
     await fetchPart(rpc, plan.recording, part, directory, { wanted, signal });
-    for (const vm of vms) await fetchImages(rpc, vm, state);
+    for (const vm of vms) await fetchImages(rpc, vm, state, signal);
     return { host, manifest: part.manifest };
   } finally {
     rpc.close();
@@ -106,9 +106,16 @@ async function copyFrom(
 }
 
 /** Fetches the images of a VM that are nowhere on this host. */
-async function fetchImages(rpc: FileRpc, vm: ManifestVm, state: AgentState): Promise<void> {
+async function fetchImages(
+  rpc: FileRpc,
+  vm: ManifestVm,
+  state: AgentState,
+  signal: AbortSignal,
+): Promise<void> {
   for (const image of vm.images) {
+    signal.throwIfAborted();
     if (await isOnHost(image, state.images)) continue;
-    await state.images.add(readImage(rpc, image.sha256, image.bytes), image.sha256);
+    const bytes = readImage(rpc, image.sha256, image.bytes, signal);
+    await state.images.add(bytes, image.sha256, signal);
   }
 }
