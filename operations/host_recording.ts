@@ -30,7 +30,10 @@ import {
   vmDirectory,
   writeManifest,
 } from "../lib/recording/manifest.ts";
-import { createRecordingDirectory } from "../lib/recording/recording_directory.ts";
+import {
+  createRecordingDirectory,
+  removeRecordingDirectory,
+} from "../lib/recording/recording_directory.ts";
 import { RecordingAgent, type VmProgress } from "../lib/roles/recording_agent.ts";
 import type { RecordingAgentPort, RecordingEnd } from "../lib/roles/recording_coordinator.ts";
 import type { RecordingValues } from "../lib/telemetry/role_values.ts";
@@ -297,7 +300,7 @@ export class HostRecording implements RecordingAgentPort {
     });
     const sendDrifts = this.plan.tunnel === undefined ? [] : vms.map(({ number }) => ({
       vm: number,
-      drifts: [...this.#agent.sendDrifts(number).drifts],
+      drifts: this.#agent.sendDrifts(number, counters.lostSends === 0n),
     }))
       .filter(({ drifts }) => drifts.length > 0);
     const sealed: Manifest = {
@@ -339,7 +342,7 @@ export class HostRecording implements RecordingAgentPort {
     await this.#cleanup.disposeAsync();
     // Where it failed before the VMs ran, there is nothing to keep.
     if (!this.#begun && !this.#concluded) {
-      await Deno.remove(this.plan.directory, { recursive: true });
+      await removeRecordingDirectory(this.plan.directory);
     }
   }
 }

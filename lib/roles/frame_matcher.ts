@@ -36,6 +36,11 @@ export function storedHash(hash: FrameHash): Uint8Array<ArrayBuffer> {
 /** Without its checksum, an Ethernet frame has at least 60 bytes. */
 const ETHERNET_BYTES_MIN = 60;
 
+/** Whether a frame of `sent` bytes may be one of `received` bytes in an rr log, which QEMU has padded. */
+export function canBeReceivedAs(sent: number, received: number): boolean {
+  return sent === received || (sent < received && received === ETHERNET_BYTES_MIN);
+}
+
 /**
  * A frame as a VM's rr log has it. For most NICs QEMU pads a short frame from the tap with zeros before
  * it logs it (net/tap.c, `net_peer_needs_padding`): it may be a shorter frame that was sent.

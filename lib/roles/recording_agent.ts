@@ -24,7 +24,7 @@ import {
   storedHash,
 } from "./frame_matcher.ts";
 import type { MachineState, RecordedVm, RecorderPort, RecorderSink, VmEnd } from "./ports.ts";
-import { type SendHistory, SendJoin } from "./send_join.ts";
+import { type SendDrift, SendJoin } from "./send_join.ts";
 
 /** Where a VM's hybrid log goes; `lib/recording` implements it. */
 export interface HybridLogPort {
@@ -377,12 +377,14 @@ export class RecordingAgent implements RecorderSink {
   /**
    * Where the recorder's numbers of a VM's frames and those of its log part. Other hosts name the VM's
    * frames by the recorder's. To be asked when the recording is sealed.
+   * @param allReported the recorder lost none of the sends
    * @throws {Error} for a VM that this agent does not record
    */
-  sendDrifts(vm: VmNumber): SendHistory {
+  sendDrifts(vm: VmNumber, allReported: boolean): SendDrift[] {
     const stream = this.#streams.get(vm);
     if (stream === undefined) throw new Error(`VM ${vm} is not recorded by this agent`);
-    return stream.join.history;
+    // A process that was killed may have captured a frame and never sent it.
+    return stream.join.drifts(allReported && stream.ended === "complete");
   }
 
   #each<T>(work: (stream: RecordedStream) => T): T[] {

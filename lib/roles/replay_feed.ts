@@ -8,6 +8,7 @@
  * stream that held the header back would deadlock two VMs that talk to each other.
  */
 import type { VmNumber } from "../units.ts";
+import { canBeReceivedAs } from "./frame_matcher.ts";
 
 /** A part of the stream: bytes, or a frame that another VM's replay has to send first. */
 export type Piece =
@@ -29,6 +30,8 @@ export type FeedState =
   | "waiting"
   /** The stream stands before an epoch that the VM may not enter yet. */
   | "held"
+  /** The frame that the stream stands at has been sent, and cannot be the one that was received. */
+  | "misfit"
   /** Everything has been written. */
   | "done"
   /** QEMU has gone. */
@@ -73,8 +76,21 @@ export class ReplayFeed {
 
   /** The frame the stream stands at, if it waits. */
   get awaited(): { source: VmNumber; sendNumber: number } | undefined {
+    return this.#state === "waiting" ? this.#framePiece : undefined;
+  }
+
+  /** The frame that the log means, and the one that was sent under its number, if they do not fit. */
+  get misfit():
+    | { source: VmNumber; sendNumber: number; length: number; sent: Uint8Array }
+    | undefined {
+    const piece = this.#framePiece;
+    if (this.#state !== "misfit" || piece === undefined) return undefined;
+    return { ...piece, sent: this.#frame! };
+  }
+
+  get #framePiece() {
     const piece = this.#pieces[this.#next];
-    return this.#state === "waiting" && piece?.kind === "frame" ? piece : undefined;
+    return piece?.kind === "frame" ? piece : undefined;
   }
 
   /** Writes as much as can be written now. */
@@ -99,6 +115,7 @@ export class ReplayFeed {
         const frame = this.#frame ?? this.takeFrame(piece.source, piece.sendNumber);
         if (frame === undefined) return this.#state = "waiting";
         this.#frame = frame;
+        if (!canBeReceivedAs(frame.length, piece.length)) return this.#state = "misfit";
         bytes = padded(frame, piece.length);
       }
       const went = this.write(bytes.subarray(this.#offset));
@@ -118,9 +135,8 @@ export class ReplayFeed {
 
   /** A frame that has been written of late, or in part so far, as its sender sent it. */
   recentFrame(source: VmNumber, sendNumber: number): Uint8Array | undefined {
-    const piece = this.#pieces[this.#next];
-    const isAtHand = piece?.kind === "frame" && piece.source === source &&
-      piece.sendNumber === sendNumber;
+    const piece = this.#framePiece;
+    const isAtHand = piece?.source === source && piece.sendNumber === sendNumber;
     if (isAtHand && this.#frame !== undefined) return this.#frame;
     return this.#recent.findLast((frame) =>
       frame.source === source && frame.sendNumber === sendNumber

@@ -91,6 +91,30 @@ Deno.test("a frame is taken once, however its bytes are split", () => {
   assert.equal(taken, 1);
 });
 
+Deno.test("a frame that cannot be the one that was received is not written", () => {
+  const { feed, frames, written } = feedOf([[
+    bytes(1),
+    frame(3, 7, 60),
+    frame(3, 8, 61),
+    bytes(2),
+  ]]);
+  frames.set("3/7", new Uint8Array(42).fill(7));
+  frames.set("3/8", new Uint8Array(60).fill(8));
+  assert.equal(feed.pump(), "misfit");
+  const padding = new Array<number>(18).fill(0);
+  assert.deepEqual(written, [1, ...new Array<number>(42).fill(7), ...padding], "QEMU padded it");
+  assert.deepEqual(feed.misfit, {
+    kind: "frame",
+    source: 3,
+    sendNumber: 8,
+    length: 61,
+    sent: frames.get("3/8"),
+  });
+  assert.equal(feed.pump(), "misfit", "for good");
+  assert.equal(feed.awaited, undefined);
+  assert.equal(written.length, 61);
+});
+
 Deno.test("a QEMU that has gone ends the feed", () => {
   const { feed, fifo, written, asked } = feedOf([[bytes(1)], [bytes(2)], [bytes(3)]]);
   fifo.write = (part) => part[0] === 2 ? "closed" : part.length;

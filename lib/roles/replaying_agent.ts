@@ -10,7 +10,7 @@
  * Causality schedules the cluster: a VM whose log stands at a frame runs on when the sender's own
  * replay has sent it. The first difference stops everything.
  */
-import { DivergenceError } from "../errors.ts";
+import { type Divergence, DivergenceError } from "../errors.ts";
 import { instructionCount, type VmNumber } from "../units.ts";
 import { hashFrame, storedHash } from "./frame_matcher.ts";
 import { hexDump } from "./hex_dump.ts";
@@ -402,6 +402,7 @@ export class ReplayingAgent {
       if (this.options.elsewhere?.mayFeed(stream.vm.number) ?? true) this.#pumpFeed(stream);
       else this.readiness.wantWrite(stream.vm.number, false);
       await this.#compareFrames(stream);
+      await this.#checkFit(stream);
       moved ||= stream.feed.bytesFed !== before;
       await this.#endIfCutOff(stream);
     }
@@ -545,6 +546,25 @@ export class ReplayingAgent {
     return moved;
   }
 
+  /** Does the frame that the VM is to receive fit its log? */
+  async #checkFit(stream: ReplayedStream): Promise<void> {
+    const { misfit } = stream.feed;
+    if (misfit === undefined) return;
+    const sender = this.#streams.get(misfit.source);
+    if (sender !== undefined && sender.unchecked.length > 0) return; // it may be the sender that is wrong
+    await this.#diverge(stream, {
+      sendNumber: null,
+      what: `it cannot have received frame ${misfit.sendNumber} of VM ${
+        sender?.vm.name ?? `number ${misfit.source}`
+      }, which its recording names`,
+      expected: `${misfit.length} bytes`,
+      actual: `${misfit.sent.length} bytes\n${hexDump(misfit.sent)}`,
+      likelyCause:
+        "frames of a VM on another host were miscounted while recording, as can happen " +
+        "where its tap refuses some; record anew",
+    });
+  }
+
   async #reportStall(): Promise<never> {
     const standing = this.#all().filter((stream) => !stream.settled);
     const describe = (stream: ReplayedStream) => {
@@ -570,7 +590,7 @@ export class ReplayingAgent {
 
   async #diverge(
     stream: ReplayedStream,
-    how: { sendNumber: number | null; what: string; expected: string; actual: string },
+    how: Omit<Divergence, "vm" | "instructionCount" | "likelyCause"> & { likelyCause?: string },
   ): Promise<never> {
     const near = stream.source.icountNear;
     const timeout = new Promise<number>((resolve) => setTimeout(() => resolve(near), 1000));
@@ -578,8 +598,8 @@ export class ReplayingAgent {
     throw new DivergenceError({
       vm: stream.vm.name,
       instructionCount: instructionCount(icount),
-      ...how,
       likelyCause: this.options.likelyCause,
+      ...how,
     });
   }
 }

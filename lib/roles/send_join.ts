@@ -11,7 +11,11 @@
  */
 import type { SentFrames } from "./frame_matcher.ts";
 
-/** From the recorder's frame `from` on, the capture had `frames` more before it than the recorder. */
+/**
+ * From the recorder's frame `from` on, the capture had `frames` more before it than the recorder. The
+ * recorder's frame n is frame n + `frames` of the log, which counts as the capture does, by the last drift
+ * whose `from` is at most n; it is frame n if there is none.
+ */
 export interface SendDrift {
   readonly from: number;
   readonly frames: number;
@@ -22,27 +26,7 @@ export interface SendDrift {
   readonly doubtFrom: number;
 }
 
-/** How the recorder's numbers of a VM's frames become those of its log, which are the capture's. */
-export interface SendHistory {
-  /**
-   * Every drift from the start on, `from` ascending: the recorder's frame n is frame n + `frames` of the
-   * log, by the last drift whose `from` is at most n, and frame n if there is none.
-   */
-  readonly drifts: readonly SendDrift[];
-  /**
-   * There were not too many to be kept, 65,536; if there were, nothing is known of the frames from the
-   * last one's `from` on.
-   */
-  readonly complete: boolean;
-  /**
-   * Frames that neither observer can account for to the other: the last events were lost, or frames were
-   * refused and no later length has shown it. If there are any, frames behind the last drift may have
-   * numbers that are too low.
-   */
-  readonly unexplained: number;
-}
-
-/** Drifts that are kept for the end. */
+/** Drifts that are kept for the end; behind them all is in doubt. */
 const DRIFTS_MAX = 1 << 16;
 
 /**
@@ -56,11 +40,10 @@ export class SendJoin {
   readonly #drifts = [{ from: 0, frames: 0 }];
   /** All of them, for those who have only the recorder's numbers. */
   readonly #history: SendDrift[] = [];
-  #historyIsWhole = true;
   /** The recorder's frames so far. */
   #numbered = 0;
-  /** Events that fit no captured frame. */
-  #unplaced = 0;
+  /** The first event behind the last drift that fits no captured frame. */
+  #unplacedFrom = Infinity;
   #joined = 0;
   #lastLamport = 0n;
 
@@ -78,15 +61,20 @@ export class SendJoin {
     return sendNumber + this.#drifts[i]!.frames;
   }
 
-  /** What is known at the end of the recording. */
-  get history(): SendHistory {
-    const drift = this.#drifts.at(-1)!.frames;
-    const unexplained = Math.max(0, this.sent.count - this.#numbered - drift);
-    return {
-      drifts: this.#history,
-      complete: this.#historyIsWhole,
-      unexplained: unexplained + this.#unplaced,
-    };
+  /**
+   * Every drift of the recording, `from` ascending; to be asked at its end.
+   * @param allReported no event was lost: frames that were captured and never reported were refused,
+   *   also where no later length has shown it
+   */
+  drifts(allReported: boolean): SendDrift[] {
+    const from = this.#numbered;
+    const seen = this.#drifts.at(-1)!.frames;
+    const frames = Math.max(seen, this.sent.count - from);
+    const beyond = this.#history.length > DRIFTS_MAX;
+    if (!beyond && (!allReported || frames === seen)) return [...this.#history];
+    const kept = this.#history.slice(0, DRIFTS_MAX);
+    const doubtFrom = beyond ? this.#history[DRIFTS_MAX]!.doubtFrom : this.#doubtFrom(from, frames);
+    return [...kept, { from, frames, doubtFrom }];
   }
 
   event(sendNumber: number, length: number, lamport: bigint): void {
@@ -105,7 +93,7 @@ export class SendJoin {
       if (at === "later" && !rest) break;
       if (typeof at !== "number") {
         used++; // an event that fits nothing: identify nothing by it
-        this.#unplaced++;
+        this.#unplacedFrom = Math.min(this.#unplacedFrom, event.sendNumber);
         continue;
       }
       while (this.#joined < at) this.#emit(emit, this.#lastLamport + 1n); // lost events
@@ -139,9 +127,10 @@ export class SendJoin {
 
   /** Notes a drift and forgets those that end before the oldest frame that is remembered. */
   #drift(from: number, frames: number): void {
-    if (this.#history.length < DRIFTS_MAX) {
+    if (this.#history.length <= DRIFTS_MAX) {
       this.#history.push({ from, frames, doubtFrom: this.#doubtFrom(from, frames) });
-    } else this.#historyIsWhole = false;
+    }
+    this.#unplacedFrom = Infinity;
     this.#drifts.push({ from, frames });
     const oldest = this.sent.count - this.sent.capacity;
     while (this.#drifts.length > 1) {
@@ -152,9 +141,14 @@ export class SendJoin {
 
   /**
    * Goes back from a drift over the frames whose lengths fit the numbers that they were given as well as
-   * higher ones, up to those of the drift. What is before them can only have the number that it has.
+   * higher ones, up to those of the drift. What is before them can only have the number that it has,
+   * unless it was placed nowhere.
    */
   #doubtFrom(from: number, frames: number): number {
+    return Math.min(this.#unplacedFrom, this.#ambiguousFrom(from, frames));
+  }
+
+  #ambiguousFrom(from: number, frames: number): number {
     for (let at = from; at > 0; at--) {
       const given = this.captureNumber(at - 1);
       const length = this.sent.lengthOf(given);

@@ -6,7 +6,7 @@ import { countBelow, GrowingArray } from "../../lib/bytes/growing_array.ts";
 import { ProtocolError } from "../../lib/errors.ts";
 import { LIST_ENTRIES_MAX, type SendRun } from "../../lib/protocol/link_messages.ts";
 
-/** More runs than this are refused: 96 MiB of them. */
+/** More runs than this are refused, and not asked for: 96 MiB of them. */
 const RUNS_MAX = 1 << 22;
 
 /** An ascending set of send numbers. */
@@ -19,15 +19,15 @@ export class WantedFrames {
   #end = 0;
   #runs = 0;
 
-  /** Those that are used, from `from` on. */
-  static ofUses(uses: ArrayLike<number>, from = 0): WantedFrames {
+  /**
+   * Those that are used, from `from` on; where that makes too many runs, also the frames between runs that
+   * lie close together.
+   */
+  static ofUses(uses: ArrayLike<number>, from = 0, runsMax = RUNS_MAX): WantedFrames {
+    let gap = 0;
+    while (countRuns(runsOfUses(uses, from, gap), runsMax) > runsMax) gap = 2 * gap + 1;
     const wanted = new WantedFrames();
-    for (let first = from; first < uses.length;) {
-      let end = first;
-      while (end < uses.length && uses[end]! > 0) end++;
-      if (end > first) wanted.append({ first, count: end - first });
-      first = end + 1;
-    }
+    for (const run of runsOfUses(uses, from, gap)) wanted.append(run);
     return wanted;
   }
 
@@ -86,4 +86,27 @@ export class WantedFrames {
       if (last) return;
     }
   }
+}
+
+/** The runs of used frames, joined where at most `gap` frames that are not used lie between them. */
+function* runsOfUses(uses: ArrayLike<number>, from: number, gap: number): Generator<SendRun> {
+  let first = -1;
+  let end = 0;
+  for (let number = from; number < uses.length; number++) {
+    if (uses[number]! === 0) continue;
+    if (first >= 0 && number - end > gap) {
+      yield { first, count: end - first };
+      first = -1;
+    }
+    if (first < 0) first = number;
+    end = number + 1;
+  }
+  if (first >= 0) yield { first, count: end - first };
+}
+
+/** How many runs there are; counts no further than to one more than `max`. */
+function countRuns(runs: Iterable<SendRun>, max: number): number {
+  let count = 0;
+  for (const _ of runs) if (++count > max) break;
+  return count;
 }

@@ -34,3 +34,24 @@ Deno.test("wanted frames: many runs come in parts, the last of which is marked",
   const wanted = WantedFrames.ofUses([1]);
   assert.throws(() => wanted.append({ first: 0, count: 1 }), ProtocolError);
 });
+
+Deno.test("property: wanted frames: too many runs are joined where the gaps are smallest", () =>
+  fc.assert(fc.property(
+    fc.array(fc.nat(1), { maxLength: 200 }),
+    fc.integer({ min: 1, max: 20 }),
+    (uses, runsMax) => {
+      const wanted = WantedFrames.ofUses(uses, 0, runsMax);
+      const exact = WantedFrames.ofUses(uses);
+      const runs = [...wanted.parts()].flatMap(({ runs }) => runs);
+      assert.ok(runs.length <= runsMax);
+      assert.equal(wanted.end, exact.end);
+      for (const [number, count] of uses.entries()) {
+        if (count > 0) assert.notEqual(wanted.sequenceOf(number), undefined);
+      }
+      for (const run of runs) {
+        assert.ok(uses[run.first]! > 0 && uses[run.first + run.count - 1]! > 0);
+      }
+      const exactRuns = [...exact.parts()].flatMap(({ runs }) => runs).length;
+      if (exactRuns <= runsMax) assert.ok(wanted.equals(exact));
+    },
+  )));

@@ -121,7 +121,7 @@ export const BROKEN_LINKS: readonly BrokenLinks[] = [
   {
     without: "dropping what comes twice or too early",
     parts: { receiver: (wanted, store) => new NoDeduplication(wanted, store) },
-    shows: /sent a different frame|event of kind|nothing has moved/,
+    shows: /sent a different frame|cannot have received frame|event of kind|nothing has moved/,
   },
   {
     without: "taking frames whatever the VMs do",
