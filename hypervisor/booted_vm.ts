@@ -10,7 +10,9 @@
  * that are left in the queue. For that to hold there has to be one to take: a marker, put into every
  * tap behind the last real frame.
  */
+import { dirname } from "node:path";
 import { closeFd, type Fd, readFd } from "../host/libc.ts";
+import { ClusterrrError } from "../lib/errors.ts";
 import type { VmEnd } from "../lib/roles/ports.ts";
 import type { VmNumber } from "../lib/units.ts";
 import { Capture } from "./capture.ts";
@@ -38,6 +40,8 @@ export class BootedVm {
   /** The frame that QEMU took last. */
   #last: Uint8Array | undefined;
   #end: VmEnd | undefined;
+  /** Why we ended it. */
+  #failure: ClusterrrError | undefined;
   #closed = false;
 
   /**
@@ -96,10 +100,26 @@ export class BootedVm {
     });
     this.#process = process;
     process.exited.then(({ code, signal }) => {
-      this.#end = { code: signal === null ? code : null, signal, stderr: process.lastOutput };
+      this.#end = {
+        code: signal === null ? code : null,
+        signal,
+        stderr: process.lastOutput,
+        ...(this.#failure && { failure: this.#failure }),
+      };
     });
+    process.qmp.on("BLOCK_IO_ERROR", ({ data }) => this.#diskFailed(data));
     this.#run.started(process.pid);
     this.#capture = new Capture(received, captureBuffer);
+  }
+
+  /** QEMU stops a VM whose disk has no room for what it writes. */
+  #diskFailed({ action, reason }: Readonly<Record<string, unknown>>): void {
+    if (action !== "stop" || this.#failure !== undefined) return;
+    this.#failure = new ClusterrrError(
+      `VM ${this.name} cannot write to its disk: ${reason}\n` +
+        `What it writes is in ${dirname(this.#run.overlays[0]!)}: make room there.`,
+    );
+    this.#qemu.end(0).catch(() => {}); // as it ends, its failure is heard of
   }
 
   async resume(): Promise<void> {

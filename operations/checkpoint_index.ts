@@ -11,6 +11,7 @@
  */
 import { rm } from "node:fs/promises";
 import { z } from "zod";
+import { isAlive } from "../host/run_directory.ts";
 import { ClusterrrError, messageOf } from "../lib/errors.ts";
 import type { MachineState } from "../lib/roles/ports.ts";
 import type { VmNumber } from "../lib/units.ts";
@@ -80,9 +81,9 @@ export class CheckpointIndex {
     return this.#checkpoints.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** The last checkpoint at or before Lamport time `time`. */
-  before(time: bigint): IndexedCheckpoint | undefined {
-    return this.#checkpoints.findLast((checkpoint) => checkpoint.time <= time);
+  /** Looks again what is there. */
+  refresh(): void {
+    this.#checkpoints = this.#read();
   }
 
   get #directory(): string {
@@ -100,8 +101,9 @@ export class CheckpointIndex {
     time: bigint,
   ): Promise<IndexedCheckpoint | undefined> {
     const name = String(epoch).padStart(6, "0");
-    const partial = `${this.#directory}/${PARTIAL}${name}`;
+    const partial = `${this.#directory}/${PARTIAL}${name}-${world.run}`;
     try {
+      await this.#removeLeft();
       await Deno.mkdir(partial, { recursive: true });
       const positions = await world.positions();
       const vms = [];
@@ -145,14 +147,30 @@ export class CheckpointIndex {
         { cause },
       );
     }
-    this.#checkpoints = this.#read();
+    this.refresh();
     return this.#checkpoints.find((each) => each.epoch === epoch)!;
+  }
+
+  /** Removes what processes left half-made, or half-removed, that were killed. */
+  async #removeLeft(): Promise<void> {
+    for (const name of entriesOf(this.#directory)) {
+      const run = name.startsWith(PARTIAL) ? name.split("-").at(-1)! : undefined;
+      if (run === undefined || isAlive(run)) continue;
+      await rm(`${this.#directory}/${name}`, { recursive: true, force: true });
+    }
   }
 
   /** Removes the snapshot of `epoch`, if there is one. */
   async remove(epoch: number): Promise<void> {
-    const path = `${this.#directory}/${String(epoch).padStart(6, "0")}`;
-    await rm(path, { recursive: true, force: true });
+    const name = String(epoch).padStart(6, "0");
+    // Out of sight first: whoever is killed here leaves no snapshot without some of its files.
+    const gone = `${this.#directory}/${PARTIAL}${name}-${crypto.randomUUID()}`;
+    try {
+      await Deno.rename(`${this.#directory}/${name}`, gone);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+    await rm(gone, { recursive: true, force: true });
     this.#checkpoints = this.#checkpoints.filter((each) => each.epoch !== epoch);
   }
 
@@ -192,9 +210,9 @@ export class CheckpointIndex {
       content = checkpointSchema.parse(
         JSON.parse(Deno.readTextFileSync(`${directory}/checkpoint.json`)),
       );
-      for (const name of entriesOf(directory)) bytes += diskUsage(`${directory}/${name}`);
+      for (const path of filesOf(directory, content)) bytes += diskUsage(path);
     } catch {
-      return undefined; // another version's, or damaged: it is only a cache
+      return undefined; // another version's, damaged or not whole: it is only a cache
     }
     const { manifest, qemu } = this.recording;
     if (content.recording !== manifest.id || content.qemuSha256 !== qemu.sha256) return undefined;
@@ -225,6 +243,17 @@ export class CheckpointIndex {
 /** A state with its RAM digest in place. */
 export async function vmState({ icount, registers, ram }: MachineState): Promise<VmState> {
   return { icount, registers, ramSha256: (await ram).sha256 };
+}
+
+/** @returns also of files that are not there */
+function filesOf(directory: string, { vms }: z.infer<typeof checkpointSchema>): string[] {
+  return [
+    `${directory}/checkpoint.json`,
+    ...vms.flatMap(({ name, disks }) => [
+      `${directory}/${name}.qcow2`,
+      ...Array.from({ length: disks }, (_, i) => diskFile(directory, name, i)),
+    ]),
+  ];
 }
 
 function diskFile(directory: string, vm: string, index: number): string {

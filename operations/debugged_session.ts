@@ -13,7 +13,7 @@ import { ClusterrrError, QmpError } from "../lib/errors.ts";
 import { RunEnds } from "../lib/roles/run_ends.ts";
 import { instructionCount, type VmNumber } from "../lib/units.ts";
 import { openLog } from "../lib/recording/recording_directory.ts";
-import { runsOf, vmNamed } from "./open_recording.ts";
+import { runsOf, startIcount, vmNamed } from "./open_recording.ts";
 import type { ReplaySession } from "./replay_session.ts";
 import type { WorldVm } from "./replay_world.ts";
 
@@ -33,7 +33,7 @@ export class DebuggedSessionVm implements DebuggedVm {
   constructor(private readonly session: ReplaySession, readonly name: string) {
     const { recording } = session;
     const vm = vmNamed(recording.manifest, name);
-    this.firstIcount = vm.firstIcount ?? 0;
+    this.firstIcount = startIcount(recording, vm);
     const reader = openLog(recording.directory, vm, recording.manifest);
     try {
       this.#runs = new RunEnds(reader, runsOf(vm));

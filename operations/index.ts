@@ -13,7 +13,7 @@ export async function index(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<IndexReport> {
-  const recording = await openRecording(options.directory, progress);
+  const recording = await openRecording(options.directory, progress, signal);
   const snapshots = CheckpointIndex.open(recording);
   const startedAt = performance.now();
   const taken = await addSnapshots(recording, snapshots, options, { progress, signal });

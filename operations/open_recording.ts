@@ -6,10 +6,12 @@ import { ImageStore } from "../host/image_store.ts";
 import { ignoreSigpipe } from "../host/libc.ts";
 import type { Progress } from "../lib/cli/ports.ts";
 import type { ClusterSpec } from "../lib/cluster/spec.ts";
+import { clusterOf } from "../lib/cluster/spec_schema.ts";
 import { ClusterrrError } from "../lib/errors.ts";
+import { EventLoopTurns } from "../lib/event_loop_turns.ts";
 import { type Manifest, type ManifestVm, readManifest } from "../lib/recording/manifest.ts";
 import { openLog, verifySegments } from "../lib/recording/recording_directory.ts";
-import { type LogCensus, takeCensus } from "../lib/roles/log_census.ts";
+import { type LogCensus, takeCensusInTurns } from "../lib/roles/log_census.ts";
 import type { RunReader } from "../lib/roles/ports.ts";
 import type { Snapshot } from "../lib/snapshot/snapshot.ts";
 import type { VmNumber } from "../lib/units.ts";
@@ -36,23 +38,29 @@ export interface OpenRecording {
   readonly incomplete: string | undefined;
 }
 
+/** Where a recording is opened. */
+export interface OpenOptions {
+  /** Where to look for images that are neither at their paths nor in the recording. */
+  readonly store?: ImageStore;
+  /** Whether the other VMs are replayed on other hosts, rather than missing. */
+  readonly part?: boolean;
+}
+
 /**
  * Reads a recording and looks whether this host can replay it.
- * @param part whether the other VMs are replayed on other hosts, rather than missing
- * @param store where to look for images that are neither at their paths nor in the recording
  * @throws {FormatError} where it is damaged; {ClusterrrError} where this host differs
  */
 export async function openRecording(
   directory: string,
   progress: Progress,
-  store = new ImageStore(),
-  part = false,
+  signal: AbortSignal,
+  { store = new ImageStore(), part = false }: OpenOptions = {},
 ): Promise<OpenRecording> {
   ignoreSigpipe();
   progress.show({ phase: "reading the recording", vms: [] });
   const manifest = readManifest(directory);
   if (manifest.state === "sealed") await verifySegments(directory, manifest);
-  const spec = manifest.cluster as ClusterSpec;
+  const spec = clusterOf(manifest, directory);
   const qemu = await inspectQemu(spec.qemu.program);
   requireSameMachine(manifest, spec, qemu);
   const localSpec = withLocalImages(
@@ -63,14 +71,16 @@ export async function openRecording(
     await locateImages(manifest.vms, directory, store),
   );
   const snapshot = await snapshotOf(manifest, directory);
-  const censuses = new Map(manifest.vms.map((vm) => {
+  const censuses = new Map<VmNumber, LogCensus>();
+  const turns = new EventLoopTurns(signal);
+  for (const vm of manifest.vms) {
     const reader = openLog(directory, vm, manifest);
     try {
-      return [vm.number, takeCensus(reader, runsOf(vm))];
+      censuses.set(vm.number, await takeCensusInTurns(reader, runsOf(vm), turns));
     } finally {
       reader.close();
     }
-  }));
+  }
   const cut = manifest.vms.filter((vm) => !censuses.get(vm.number)!.complete);
   const missing = new Set(part ? [] : missingVms(manifest));
   const lacks = [
@@ -84,6 +94,15 @@ export async function openRecording(
 
 function namesOf(spec: ClusterSpec, vms: ReadonlySet<VmNumber>): string {
   return spec.vms.filter(({ number }) => vms.has(number)).map(({ name }) => name).join(", ");
+}
+
+/**
+ * The instruction count at which a VM stands before its first instruction. A recording from a snapshot of a busy
+ * VM may have it behind the start of the log: that begins with what had been executed and not yet logged.
+ */
+export function startIcount({ snapshot }: OpenRecording, vm: ManifestVm): number {
+  const saved = snapshot?.manifest.vms.find(({ number }) => number === vm.number);
+  return saved?.icount ?? vm.firstIcount ?? 0;
 }
 
 /** The VM called `name`. @throws {ClusterrrError} naming those that there are */

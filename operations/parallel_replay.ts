@@ -11,6 +11,7 @@
  */
 import { type Divergence, DivergenceError } from "../lib/errors.ts";
 import type { CheckPoint } from "../lib/recording/hybrid_log.ts";
+import type { ManifestVm } from "../lib/recording/manifest.ts";
 import type { ClusterCut } from "../lib/roles/cluster_cut.ts";
 import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, comparedAt } from "../lib/roles/state_checker.ts";
@@ -69,19 +70,27 @@ export async function replaySlices(
     }
   }));
   const failed = ended.find((end) => end.status === "rejected");
-  if (failed !== undefined && divergence === undefined) throw failed.reason;
+  if (divergence === undefined) {
+    options.signal.throwIfAborted(); // also where that was between two slices: not all has been compared
+    if (failed !== undefined) throw failed.reason;
+  }
   return joinSlices(recording, outcomes, divergence, (performance.now() - startedAt) / 1000);
 }
 
 /** Checkpoints that cut the recording into at most `slices` slices of about as many instructions each. */
 export function chooseSeams<C extends Pick<IndexedCheckpoint, "states">>(
-  { censuses }: Pick<OpenRecording, "censuses">,
+  { censuses, manifest }: Pick<OpenRecording, "censuses"> & {
+    readonly manifest: { readonly vms: readonly Pick<ManifestVm, "firstIcount">[] };
+  },
   checkpoints: readonly C[],
   slices: number,
 ): C[] {
-  const total = [...censuses.values()].reduce((sum, { icount }) => sum + icount, 0);
-  const done = ({ states }: C) =>
-    [...states.values()].reduce((sum, { icount }) => sum + icount, 0) / total;
+  // What a recording from a snapshot does not execute.
+  const before = manifest.vms.reduce((sum, { firstIcount = 0 }) => sum + firstIcount, 0);
+  const sumOf = (vms: Iterable<{ readonly icount: number }>) =>
+    [...vms].reduce((sum, { icount }) => sum + icount, -before);
+  const total = sumOf(censuses.values());
+  const done = ({ states }: C) => sumOf(states.values()) / total;
   const chosen: C[] = [];
   for (const checkpoint of checkpoints) {
     if (done(checkpoint) >= (chosen.length + 1) / slices && done(checkpoint) < 1 - 0.5 / slices) {

@@ -9,8 +9,11 @@ const at = (...counts: number[]) =>
   counts.map((icount) => ({
     states: new Map([1, 2].map((vm) => [vm, { icount, registers: "", ramSha256: "" }])),
   }));
-const seams = (counts: number[], slices: number) =>
-  chooseSeams({ censuses }, at(...counts), slices).map(({ states }) => states.get(1)!.icount);
+const seams = (counts: number[], slices: number, firstIcount = 0) => {
+  const vms = [1, 2].map(() => ({ firstIcount }));
+  return chooseSeams({ censuses, manifest: { vms } }, at(...counts), slices)
+    .map(({ states }) => states.get(1)!.icount);
+};
 
 Deno.test("seams: slices of about as many instructions each, no more than asked for", () => {
   const every50 = Array.from({ length: 19 }, (_, i) => 50 * (i + 1));
@@ -26,6 +29,11 @@ Deno.test("seams: few checkpoints, or badly placed ones, make fewer slices", () 
   assert.deepEqual(seams([10, 20, 30], 4), [], "nearly all would be in the last slice");
   assert.deepEqual(seams([990, 995], 4), [], "nearly nothing would be in it");
   assert.deepEqual(seams([240, 260, 270, 900], 2), []);
+});
+
+Deno.test("seams: what came before a recording from a snapshot is nobody's work", () => {
+  const every10 = Array.from({ length: 9 }, (_, i) => 900 + 10 * (i + 1));
+  assert.deepEqual(seams(every10, 4, 900), [930, 950, 980]);
 });
 
 Deno.test("each check belongs to one slice, wherever the seam lies", () => {

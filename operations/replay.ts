@@ -9,7 +9,7 @@ export async function replay(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<ReplayReport> {
-  const recording = await openRecording(options.directory, progress);
+  const recording = await openRecording(options.directory, progress, signal);
   const { windowEpochs } = options;
   const world = { progress, signal, ...(windowEpochs && { windowEpochs }) };
   const outcome = await replayOnce(recording, world, false, options.trace);

@@ -30,7 +30,7 @@ import type { SeekTarget } from "../lib/session/target.ts";
 import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { CheckpointIndex, type IndexedCheckpoint } from "./checkpoint_index.ts";
 import { consolesEqual, readConsole } from "./consoles.ts";
-import { type OpenRecording, openRecording, vmNamed } from "./open_recording.ts";
+import { type OpenRecording, openRecording, startIcount, vmNamed } from "./open_recording.ts";
 import { newName, onDisk } from "./pack_files.ts";
 import { ReplayWorld, type WorldVm } from "./replay_world.ts";
 
@@ -68,7 +68,7 @@ export class ReplaySession implements SessionPort {
     progress: Progress,
     signal: AbortSignal,
   ): Promise<ReplaySession> {
-    const recording = await openRecording(options.directory, progress);
+    const recording = await openRecording(options.directory, progress, signal);
     return new ReplaySession(recording, options, progress, signal);
   }
 
@@ -154,7 +154,9 @@ export class ReplaySession implements SessionPort {
   #cutBehind(vm: VmNumber, source: VmNumber, sendNumber: number): ClusterCut | undefined {
     const { censuses } = this.recording;
     const sent = this.world.sent(vm);
-    const least = censuses.get(source)!.sendTimes[sendNumber]! + 1n;
+    const sendTime = censuses.get(source)?.sendTimes[sendNumber];
+    if (sendTime === undefined) throw this.#cannotGoOn(source);
+    const least = sendTime + 1n;
     if (least <= this.#time) return undefined; // they stand there, just short of the send
     const ownNext = censuses.get(vm)!.sendTimes[sent] ?? least;
     return cutBeside(censuses, vm, sent, ownNext > least ? ownNext : least) ??
@@ -166,7 +168,8 @@ export class ReplaySession implements SessionPort {
    * needs: where no cut can be stopped at, this is the least that has to move.
    */
   async #makeSend(vm: VmNumber, source: VmNumber, sendNumber: number): Promise<void> {
-    const census = this.recording.censuses.get(source)!;
+    const census = this.recording.censuses.get(source);
+    if (census === undefined) throw this.#cannotGoOn(source);
     const machine = this.world.vm(source).vm;
     while (this.world.sent(source) <= sendNumber) {
       const { receives } = this.world.counts().get(source)!;
@@ -187,6 +190,12 @@ export class ReplaySession implements SessionPort {
   #cannotStop(): ClusterrrError {
     return new ClusterrrError(
       "The other VMs cannot be stopped just there, between two frames: seek to somewhere further on.",
+    );
+  }
+
+  #cannotGoOn(vm: VmNumber): ClusterrrError {
+    return new ClusterrrError(
+      `The next frame is one of VM number ${vm} that the recording does not have: it cannot go on.`,
     );
   }
 
@@ -232,12 +241,14 @@ export class ReplaySession implements SessionPort {
   /** The epoch that `ms` of the recording's time lies in. */
   #epochAt(ms: number): number {
     const { epochMs, recordS } = this.recording.manifest.timing;
-    if (epochMs > 0 && ms <= recordS * 1000 + epochMs) {
-      return Math.max(1, Math.min(Math.floor(ms / epochMs), lastEpoch(this.recording.censuses)));
+    const last = lastEpoch(this.recording.censuses);
+    const wholeMs = Math.max(recordS * 1000, last * epochMs); // it is not known of one that was cut off
+    if (epochMs > 0 && ms <= wholeMs + epochMs) {
+      return Math.max(1, Math.min(Math.floor(ms / epochMs), last));
     }
     throw new ClusterrrError(
       epochMs > 0
-        ? `The recording is ${recordS.toFixed(1)} s long.`
+        ? `The recording is ${(wholeMs / 1000).toFixed(1)} s long.`
         : "The recording has no checkpoints (record --epoch 0): name INSTRUCTION@VM.",
     );
   }
@@ -260,11 +271,12 @@ export class ReplaySession implements SessionPort {
 
   #requireInstruction(name: string, icount: number): void {
     const { manifest, censuses } = this.recording;
-    const { number, firstIcount = 0 } = vmNamed(manifest, name);
-    const last = censuses.get(number)!.icount - 1;
-    if (icount > firstIcount && icount <= last) return;
+    const vm = vmNamed(manifest, name);
+    const first = startIcount(this.recording, vm) + 1;
+    const last = censuses.get(vm.number)!.icount - 1;
+    if (icount >= first && icount <= last) return;
     throw new ClusterrrError(
-      `VM ${name} executes the instructions ${firstIcount + 1} to ${last}; there is no ${icount}.`,
+      `VM ${name} executes the instructions ${first} to ${last}; there is no ${icount}.`,
     );
   }
 
@@ -299,6 +311,7 @@ export class ReplaySession implements SessionPort {
 
   /** Leaves a world that stands before `time`, no VM beyond its stop: this one if it will do. */
   async #standBefore(time: bigint, stops: ClusterCut["stops"]): Promise<void> {
+    this.#index.refresh(); // others may have removed snapshots
     const start = this.#startBefore(time, stops);
     if (this.#world !== undefined && await this.#isBefore(time, stops)) {
       if (start === undefined || start.time <= this.#time) return;
@@ -421,7 +434,13 @@ export class ReplaySession implements SessionPort {
   }
 
   async #saveMemory(name: string, address: number, bytes: number, file: string): Promise<void> {
-    const { qmp } = this.#standing(name);
+    const { qmp, number } = this.#standing(name);
+    const { memoryMiB } = this.recording.spec.vms.find((vm) => vm.number === number)!;
+    // QEMU writes what there is no memory behind too. Devices have room below 4 GiB, what the VM has lies around.
+    const end = 2 ** 32 + memoryMiB * 2 ** 20;
+    if (address + bytes > end) {
+      throw new ClusterrrError(`VM ${name} has ${memoryMiB} MiB: nothing is at ${end} and above.`);
+    }
     await onDisk("write", file, async () => {
       const path = `${await Deno.realPath(file.replace(/[^/]*$/, "") || ".")}/${
         file.split("/").at(-1)

@@ -22,7 +22,11 @@ async function standing(
     runTo,
     close: () => Promise.resolve(void (isOpen = false)),
   };
-  const recording = { directory, manifest: { vms: [{ number: 1, name: "left" }] } };
+  const recording = {
+    directory,
+    manifest: { vms: [{ number: 1, name: "left" }] },
+    spec: { vms: [{ number: 1, name: "left", memoryMiB: 1 }] },
+  };
   const session: ReplaySession = Reflect.construct(ReplaySession, [
     recording as unknown as OpenRecording,
     { directory },
@@ -49,6 +53,10 @@ Deno.test("session: memory is written to a file, whole; where the disk refuses, 
     const { session } = await standing(dir, { qmp });
     await session.saveMemory("left", 0, 6, `${dir}/page.bin`);
     assert.equal(await Deno.readTextFile(`${dir}/page.bin`), "memory");
+    await assert.rejects(
+      session.saveMemory("left", 2 ** 32, 2 ** 20 + 1, `${dir}/much.bin`),
+      /VM left has 1 MiB: nothing is at 4296015872 and above/,
+    );
     await Deno.mkdir(`${dir}/folder`);
     for (const file of [`${dir}/none/page.bin`, `${dir}/folder`, `${dir}/page.bin/x`]) {
       await assert.rejects(session.saveMemory("left", 0, 6, file), (error) => {

@@ -38,7 +38,7 @@ import {
 } from "../lib/roles/log_census.ts";
 import { commonWindow } from "../lib/roles/common_window.ts";
 import type { ReplayObserver } from "../lib/roles/replay_observer.ts";
-import { RunEnds } from "../lib/roles/run_ends.ts";
+import { countsInside } from "../lib/roles/run_ends.ts";
 import { HybridSource } from "../lib/roles/replay_source.ts";
 import {
   type FrameQueue,
@@ -113,7 +113,7 @@ export interface WorldVm {
 
 /**
  * Which recorded states of a VM to compare on the way.
- * @param isInside whether an instruction count lies strictly inside a run of instructions of that VM
+ * @param isInside whether an instruction count, one before that of a check, lies strictly inside a run of that VM
  */
 export type ChecksOf = (
   vm: WorldVm,
@@ -175,6 +175,11 @@ export class ReplayWorld {
       await world.close();
       throw error;
     }
+  }
+
+  /** The id of its run on this host. */
+  get run(): string {
+    return this.#run.run;
   }
 
   get vms(): readonly WorldVm[] {
@@ -391,9 +396,9 @@ export class ReplayWorld {
   }
 
   #checkerOf(each: WorldVm, stop: VmStop | undefined, checksOf: ChecksOf = () => []): StateChecker {
-    const { vm, recorded } = each;
-    let runs: RunEnds | undefined; // read from the log only where something is compared
-    const isInside = (icount: number) => (runs ??= this.#runEnds(recorded)).isInside(icount);
+    const { vm } = each;
+    let inside: ReadonlySet<number> | undefined; // read from the log only where something is compared
+    const isInside = (icount: number) => (inside ??= this.#countsInside(each)).has(icount);
     const checker = new StateChecker(
       vm,
       checksOf(each, isInside),
@@ -406,10 +411,12 @@ export class ReplayWorld {
     return checker;
   }
 
-  #runEnds(recorded: ManifestVm): RunEnds {
+  /** Of the counts that {@link comparedAt} asks for, those strictly inside a run. */
+  #countsInside({ recorded, census }: WorldVm): ReadonlySet<number> {
     const reader = openLog(this.recording.directory, recorded, this.recording.manifest);
+    const asked = census.checks.map(({ icount }) => icount - 1);
     try {
-      return new RunEnds(reader, runsOf(recorded));
+      return countsInside(reader, runsOf(recorded), asked);
     } finally {
       reader.close();
     }
@@ -432,11 +439,13 @@ export class ReplayWorld {
     for (let at = time;;) {
       const cut = cutAt(censuses, at);
       await this.runTo(cut, checksOf);
-      const lacking = [...cut.stops].some(([vm, { sendsMin }]) => this.#agent.sent(vm) < sendsMin);
-      if (!lacking) return cut;
-      // A VM stands just before the instruction that sends: at the next checkpoint it has.
+      const lacking = [...cut.stops].some(([vm, { sendsMin }]) =>
+        !this.#agent.hasEnded(vm) && this.#agent.sent(vm) < sendsMin
+      );
+      // A VM stands just before the instruction that sends: at the next checkpoint it has. Not where its log
+      // is cut off between the two.
       const epoch = epochOf(lamportTime(cut.time));
-      if (epoch >= lastEpoch(censuses)) throw new Error(`no cut at Lamport time ${time} or later`);
+      if (!lacking || epoch >= lastEpoch(censuses)) return cut;
       at = epochStart(epoch + 1);
     }
   }

@@ -51,7 +51,7 @@ export async function* timeline(
   const { directory, frames, vms } = options;
   const manifest = readManifest(directory);
   const wanted = vms && new Set(vms.map((name) => vmNamed(manifest, name).number));
-  const summaries: Summaries = new Map();
+  const summaries: Summaries | undefined = frames ? new Map() : undefined;
   const turns = new EventLoopTurns(signal);
   const sequences = [];
   for (const vm of manifest.vms) {
@@ -66,7 +66,7 @@ export async function* timeline(
     if (frame === undefined) yield { ...common, kind: "line", text: line! };
     else {
       const { source, number } = frame;
-      const text = frame.summary ?? summaries.get(source)?.get(number) ?? "";
+      const text = frame.summary ?? summaries?.get(source)?.get(number) ?? "";
       yield { ...common, kind: "frame", text, from: nameOf(source), sendNumber: number };
     }
   }
@@ -76,17 +76,19 @@ async function readMoments(
   directory: string,
   manifest: Manifest,
   vm: ManifestVm,
-  summaries: Summaries,
+  summaries: Summaries | undefined,
   turns: EventLoopTurns,
 ): Promise<VmMoment[]> {
   const reader = openLog(directory, vm, manifest);
   try {
     const console = Deno.readFileSync(`${directory}/${vm.console}`);
-    const collector = new MomentCollector(reader, vm, console, manifest.snapshot === undefined);
+    const sent = summaries && new Map<number, string>();
+    if (sent !== undefined) summaries!.set(vm.number, sent);
+    const fromPowerOn = manifest.snapshot === undefined;
+    const collector = new MomentCollector(reader, vm, console, fromPowerOn, sent);
     while (reader.nextBlock(collector)) {
       if (turns.due) await turns.take();
     }
-    summaries.set(vm.number, collector.sent);
     return collector.moments;
   } finally {
     reader.close();
@@ -96,7 +98,6 @@ async function readMoments(
 /** Gathers the moments of one VM. */
 class MomentCollector implements HybridVisitor {
   readonly moments: VmMoment[] = [];
-  readonly sent = new Map<number, string>();
   readonly #table: RrLogTable;
   readonly #decoder = new TextDecoder();
   #block: HybridLogReader["block"];
@@ -115,6 +116,8 @@ class MomentCollector implements HybridVisitor {
     private readonly vm: ManifestVm,
     private readonly console: Uint8Array,
     fromPowerOn: boolean,
+    /** What was sent, where frames are to be shown. */
+    private readonly sent: Map<number, string> | undefined,
   ) {
     this.#table = tableOfLog(vm.qemu);
     if (fromPowerOn) this.#startNs = 0;
@@ -169,7 +172,11 @@ class MomentCollector implements HybridVisitor {
   }
 
   frame(_header: Uint8Array, payload: Uint8Array, lamport: bigint): void {
-    this.#add({ lamport, frame: { source: 0, number: 0, summary: summarizeFrame(payload) } });
+    const summary = this.sent && summarizeFrame(payload);
+    this.#add({
+      lamport,
+      frame: { source: 0, number: 0, ...(summary === undefined ? {} : { summary }) },
+    });
   }
 
   send(
@@ -179,7 +186,7 @@ class MomentCollector implements HybridVisitor {
     _lamport: bigint,
     head: Uint8Array,
   ): void {
-    if (head.length > 0) this.sent.set(number, summarizeFrame(head));
+    if (head.length > 0) this.sent?.set(number, summarizeFrame(head));
   }
 
   check(): void {}

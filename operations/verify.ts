@@ -23,7 +23,7 @@ export async function verify(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<VerifyReport> {
-  const recording = await openRecording(options.directory, progress);
+  const recording = await openRecording(options.directory, progress, signal);
   const replayWhole = options.parallel === undefined
     ? (world: WorldOptions, trace?: string) => replayOnce(recording, world, true, trace)
     : await sliceWise(recording, options.parallel, { progress, signal });

@@ -271,10 +271,14 @@ bed.test(
     const whole = bed.path("writes");
     await bed.json(["record", spec, "--out", whole]);
 
-    const withoutRoom = async (args: string[], phase: string): Promise<Outcome> => {
+    const withoutRoom = async (
+      args: string[],
+      phase: string,
+      env: Record<string, string> = { CLUSTERRR_SCRATCH: scratch },
+    ): Promise<Outcome> => {
       await run(["mount", "-t", "tmpfs", "-o", "size=1m", "clusterrr-test", scratch]);
       try {
-        const tool = bed.start(args, { env: { CLUSTERRR_SCRATCH: scratch } });
+        const tool = bed.start(args, { env });
         await tool.said(phase);
         fill(scratch);
         return await tool.ended;
@@ -295,6 +299,14 @@ bed.test(
       assert.match(stderr, /CLUSTERRR_SCRATCH/);
       assert.doesNotMatch(stderr, /diverged/);
     }
+    // Snapshots are made beside the catalog.
+    const boot = ["boot", spec, "--save", "full", "--after", "60s"];
+    const booted = await withoutRoom(boot, "booting", {
+      CLUSTERRR_CATALOG: `${scratch}/catalog.sqlite3`,
+    });
+    assert.equal(booted.status, 1, booted.stderr);
+    assert.match(booted.stderr, /VM disk cannot write to its disk: No space left on device/);
+    assert.match(booted.stderr, new RegExp(`${scratch}/snapshots/.*: make room there`));
     assert.equal((await bed.json(["show", directory])).endedBy, "failure");
     const again = await bed.json(["replay", directory]);
     assert.equal(again.ok, true, "with room it replays up to there");

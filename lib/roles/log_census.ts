@@ -11,6 +11,7 @@
  * received frame and 8 a sent one.
  */
 import { countBelow, GrowingArray } from "../bytes/growing_array.ts";
+import type { EventLoopTurns } from "../event_loop_turns.ts";
 import type { CheckPoint, HybridBlock, HybridVisitor } from "../recording/hybrid_log.ts";
 import type { VmNumber } from "../units.ts";
 import type { RunReader } from "./ports.ts";
@@ -78,6 +79,17 @@ export function takeCensus(blocks: LogBlocks, readRuns: RunReader): LogCensus {
   return visitor.census();
 }
 
+/** {@link takeCensus} of a log that may be long: signals and timers get in. */
+export async function takeCensusInTurns(
+  blocks: LogBlocks,
+  readRuns: RunReader,
+  turns: EventLoopTurns,
+): Promise<LogCensus> {
+  const visitor = new CensusTaker(blocks, readRuns);
+  while (blocks.nextBlock(visitor)) if (turns.due) await turns.take();
+  return visitor.census();
+}
+
 /** Adds up how often each frame is referenced by all receivers, from their positions on. */
 export function countUses(
   censuses: ReadonlyMap<VmNumber, LogCensus>,
@@ -116,7 +128,8 @@ export function framesUnderWay(
   for (const [vm, { receives: { sources, numbers } }] of censuses) {
     for (let i = positions.get(vm)!.receives; i < sources.length; i++) {
       const [source, sendNumber] = [sources[i]!, numbers[i]!];
-      if (source === 0 || sendNumber >= positions.get(source)!.sends) continue;
+      const sent = positions.get(source)?.sends ?? 0; // none of a VM that the recording lacks
+      if (source === 0 || sendNumber >= sent) continue;
       const key = `${source}/${sendNumber}`;
       const frame = found.get(key);
       if (frame === undefined) found.set(key, { source, sendNumber, receivers: [vm] });

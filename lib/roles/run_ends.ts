@@ -3,7 +3,7 @@
  * pass over the log, 8 bytes a run; for a debugger, which asks about any count.
  */
 import { countBelow, GrowingArray } from "../bytes/growing_array.ts";
-import { IGNORE_ITEMS } from "../recording/hybrid_log.ts";
+import { type HybridVisitor, IGNORE_ITEMS } from "../recording/hybrid_log.ts";
 import type { LogBlocks } from "./log_census.ts";
 import type { RunReader } from "./ports.ts";
 
@@ -15,17 +15,11 @@ export class RunEnds {
 
   constructor(blocks: LogBlocks, readRuns: RunReader) {
     const ends = GrowingArray.numbers();
-    let block: LogBlocks["block"];
     let first: number | undefined;
-    let icount = 0;
-    const visitor = {
-      ...IGNORE_ITEMS,
-      events: (bytes: Uint8Array) => {
-        if (block !== blocks.block) icount = (block = blocks.block)!.firstIcount;
-        first ??= icount;
-        readRuns(bytes, (count) => ends.push(icount += count));
-      },
-    };
+    const visitor = runVisitor(blocks, readRuns, (begin, end) => {
+      first ??= begin;
+      ends.push(end);
+    });
     while (blocks.nextBlock(visitor));
     this.#ends = ends.view();
     this.#first = first ?? 0;
@@ -50,4 +44,40 @@ export class RunEnds {
     for (let at = icount; at < last; at++) if (this.isInside(at)) return at;
     return undefined;
   }
+}
+
+/**
+ * Which of some instruction counts lie strictly inside a run, in one pass that keeps nothing else.
+ * @param asked in rising order
+ */
+export function countsInside(
+  blocks: LogBlocks,
+  readRuns: RunReader,
+  asked: readonly number[],
+): ReadonlySet<number> {
+  const inside = new Set<number>();
+  let next = 0;
+  const visitor = runVisitor(blocks, readRuns, (begin, end) => {
+    while (next < asked.length && asked[next]! <= begin) next++;
+    while (next < asked.length && asked[next]! < end) inside.add(asked[next++]!);
+  });
+  while (next < asked.length && blocks.nextBlock(visitor));
+  return inside;
+}
+
+/** Visits every run: where it begins, and where it ends. */
+function runVisitor(
+  blocks: LogBlocks,
+  readRuns: RunReader,
+  visit: (begin: number, end: number) => void,
+): HybridVisitor {
+  let block: LogBlocks["block"];
+  let icount = 0;
+  return {
+    ...IGNORE_ITEMS,
+    events: (bytes) => {
+      if (block !== blocks.block) icount = (block = blocks.block)!.firstIcount;
+      readRuns(bytes, (count) => visit(icount, icount += count));
+    },
+  };
 }

@@ -67,8 +67,10 @@ export class AgentReplay {
       const { signal } = this.#stop;
       const { openFiles } = this.peers;
       const directory = await assembleRecording(plan, host, state, openFiles, say, signal);
-      this.#recording = await openRecording(directory, this.#progress, state.images, true);
-      signal.throwIfAborted();
+      this.#recording = await openRecording(directory, this.#progress, signal, {
+        store: state.images,
+        part: true,
+      });
       const spoolDirectory = `${state.replay(plan.run)}/spool`;
       await Deno.mkdir(spoolDirectory, { recursive: true });
       this.#links = new ReplayLinks({
