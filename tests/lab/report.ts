@@ -86,15 +86,17 @@ function pieceLine(piece: Piece): string {
     `${o.stockRounds} rounds of stock QEMU; load average ${piece.loadBefore.toFixed(1)} before`;
 }
 
-/** Examples whose figures are of several pieces that are not alike. */
+/** Examples whose figures under one load are of several pieces that are not alike. */
 function mixedExamples({ pieces, recordings, stock }: Results): string[] {
   const kinds = new Map<string, Set<string>>();
-  for (const { example, piece } of [...recordings, ...stock]) {
+  const idle = stock.map(({ example, piece }) => ({ example, piece, load: "idle" as const }));
+  for (const { example, piece, load } of [...recordings, ...idle]) {
+    const row = `${example} ${load}`;
     const { cpu, cores, kernel, qemu, commit } = pieces[piece]!;
     const kind = JSON.stringify([cpu, cores, kernel, qemu, commit]);
-    kinds.set(example, (kinds.get(example) ?? new Set()).add(kind));
+    kinds.set(row, (kinds.get(row) ?? new Set()).add(kind));
   }
-  const mixed = [...kinds].filter(([, { size }]) => size > 1).map(([example]) => example).sort();
+  const mixed = [...kinds].filter(([, { size }]) => size > 1).map(([row]) => row).sort();
   return mixed.length === 0 ? [] : [
     "",
     `The runs of ${
