@@ -73,9 +73,10 @@ export async function runCoordinator(
   const identities = new KvIdentityStore(kv);
   const health = new Health("coordinator", config.version);
   const metrics = createCoordinatorMetrics(config.version);
+  let cutOff = (_serial: string): void => {}; // nobody is connected yet
   const coordinator = await Coordinator.open(
     new CoordinatorStore(kv),
-    admissionsOf(authority, identities),
+    admissionsOf(authority, identities, (serial) => cutOff(serial)),
     {
       version: config.version,
       observer: observeInto(metrics),
@@ -101,6 +102,7 @@ export async function runCoordinator(
       log.warning("refused {remote}: {reason}", { remote, reason });
     },
   });
+  cutOff = (serial) => listener.cutOff(serial);
   cleanup.defer(() => listener.close());
   const renewal = setInterval(async () => {
     if (!needsRenewal(identity, authority.certificate)) return;
@@ -140,7 +142,12 @@ async function ownIdentity(authority: CertificateAuthority, directory: string): 
   return await authority.reissue(directory, COORDINATOR);
 }
 
-function admissionsOf(authority: CertificateAuthority, store: IdentityStore): Admissions {
+/** @param cutOff closes the connections of a certificate, also those that are only being made */
+function admissionsOf(
+  authority: CertificateAuthority,
+  store: IdentityStore,
+  cutOff: (serial: string) => void,
+): Admissions {
   return {
     invite: async (role, name, validMs) => {
       const { token } = await createToken(authority, store, {
@@ -152,7 +159,8 @@ function admissionsOf(authority: CertificateAuthority, store: IdentityStore): Ad
       return token;
     },
     revoke: async (role, name) => {
-      await store.revoke(role, name, "revoked by an operator", Date.now());
+      const revoked = await store.revoke(role, name, "revoked by an operator", Date.now());
+      for (const { serial } of revoked) cutOff(serial);
     },
     renew: async (peer, csr) =>
       (await renewCertificate(authority, store, peer, csr)).certificatePem,
