@@ -82,12 +82,20 @@ export class Catalog {
   ): Promise<CatalogEntry> {
     const path = await realDirectory(dir);
     if (path === undefined) throw new ClusterrrError(`${dir} is not a directory`);
+    const entry = await this.#put(path, labels);
+    for (const { id } of await this.list()) {
+      if (id !== entry.id) await this.#forget(id, path);
+    }
+    return entry;
+  }
+
+  async #put(
+    path: string,
+    labels: { readonly name?: string; readonly tags?: readonly string[] } = {},
+  ): Promise<CatalogEntry> {
     const summary = readSummary(path);
     const storedBytes = await directoryBytes(path);
     const name = labels.name === undefined ? undefined : checkLabel("name", labels.name);
-    for (const { id } of await this.list()) {
-      if (id !== summary.id) await this.#forget(id, path);
-    }
     return await this.#change(summary.id, (current) => {
       const entry = this.#entryOf(summary, path, storedBytes, current);
       return {
@@ -230,11 +238,12 @@ export class Catalog {
         const entry = known.get(id);
         // Of two copies, the known one keeps its entry.
         if (entry !== undefined && entry.host === this.host && entry.path !== path) continue;
-        const fresh = await this.add(path);
+        const fresh = await this.#put(path);
         if (entry === undefined) added.push(fresh);
         for (const old of [...known.values()]) {
           if (old.id === id || old.host !== this.host || old.path !== path) continue;
-          known.delete(old.id); // by `add`
+          await this.#forget(old.id, path);
+          known.delete(old.id);
           dropped.push(old);
         }
         known.set(id, fresh);

@@ -20,6 +20,16 @@ export function readSummary(dir: string): RecordingSummary {
   return { id, name, createdAt, vms: vms.map((vm) => vm.name), complete };
 }
 
+/** The id of the recording in `dir`; `undefined` where there is none that can be read. */
+export function idOfRecording(dir: string): string | undefined {
+  try {
+    return readSummary(dir).id;
+  } catch (error) {
+    if (error instanceof ClusterrrError) return undefined;
+    throw error;
+  }
+}
+
 /** The absolute path of `dir` without symbolic links, or `undefined` where there is no directory. */
 export async function realDirectory(dir: string): Promise<string | undefined> {
   try {

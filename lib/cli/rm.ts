@@ -2,7 +2,7 @@
 import { object } from "@optique/core/constructs";
 import { withDefault } from "@optique/core/modifiers";
 import { argument, flag } from "@optique/core/primitives";
-import { deleteRecording, readSummary, realDirectory } from "../catalog/directories.ts";
+import { deleteRecording, idOfRecording, realDirectory } from "../catalog/directories.ts";
 import type { CatalogEntry } from "../catalog/entry.ts";
 import type { Catalog } from "../catalog/catalog.ts";
 import { ClusterrrError, UsageError } from "../errors.ts";
@@ -67,20 +67,10 @@ interface KnownCopy {
 async function copyOfKnown(catalog: Catalog, reference: string): Promise<KnownCopy | undefined> {
   const path = await realDirectory(reference);
   if (path === undefined) return undefined;
-  const id = idOf(path);
+  const id = idOfRecording(path);
   const entry = (await catalog.list()).find((each) => each.id === id);
   if (entry === undefined || entry.path === path || entry.host !== catalog.host) return undefined;
-  return idOf(entry.path) === id ? { path, entry } : undefined; // else it has moved, and is the one
-}
-
-/** The id of the recording in `dir`; `undefined` where there is none that can be read. */
-function idOf(dir: string): string | undefined {
-  try {
-    return readSummary(dir).id;
-  } catch (error) {
-    if (error instanceof ClusterrrError) return undefined;
-    throw error;
-  }
+  return idOfRecording(entry.path) === id ? { path, entry } : undefined; // else it has moved, and is the one
 }
 
 /** The entry stays that of the other directory. */

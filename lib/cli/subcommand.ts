@@ -8,7 +8,7 @@ import type { Mode, Parser } from "@optique/core/parser";
 import { command, flag } from "@optique/core/primitives";
 import type { Catalog } from "../catalog/catalog.ts";
 import type { CatalogEntry } from "../catalog/entry.ts";
-import { holdsManifest, readSummary, realDirectory } from "../catalog/directories.ts";
+import { holdsManifest, idOfRecording, realDirectory } from "../catalog/directories.ts";
 import { ClusterrrError, DivergenceError } from "../errors.ts";
 import { looksPacked } from "../pack/compression.ts";
 import type { Operations, Progress } from "./ports.ts";
@@ -148,14 +148,8 @@ export async function locateRecording(context: Context, reference: string): Prom
 
 /** @throws {ClusterrrError} where another recording is in its directory now */
 function requireItself({ id, name, path }: CatalogEntry): void {
-  let found: string;
-  try {
-    found = readSummary(path).id;
-  } catch (error) {
-    if (error instanceof ClusterrrError) return; // whoever reads it says what is wrong
-    throw error;
-  }
-  if (found === id) return;
+  const found = idOfRecording(path);
+  if (found === undefined || found === id) return; // whoever reads it says what is wrong with it
   throw new ClusterrrError(
     `"${name}" (${id}) is gone: another recording, ${found}, is in ${path} now. ` +
       `\`clusterrr add ${path}\` brings the catalog up to date.`,
