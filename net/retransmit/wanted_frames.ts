@@ -24,10 +24,19 @@ export class WantedFrames {
    * lie close together.
    */
   static ofUses(uses: ArrayLike<number>, from = 0, runsMax = RUNS_MAX): WantedFrames {
-    let gap = 0;
-    while (countRuns(runsOfUses(uses, from, gap), runsMax) > runsMax) gap = 2 * gap + 1;
+    for (let gap = 0;; gap = 2 * gap + 1) {
+      const wanted = WantedFrames.#ofRuns(runsOfUses(uses, from, gap), runsMax);
+      if (wanted !== undefined) return wanted;
+    }
+  }
+
+  /** @returns undefined where there are more than `runsMax` */
+  static #ofRuns(runs: Iterable<SendRun>, runsMax: number): WantedFrames | undefined {
     const wanted = new WantedFrames();
-    for (const run of runsOfUses(uses, from, gap)) wanted.append(run);
+    for (const run of runs) {
+      if (wanted.#runs === runsMax) return undefined;
+      wanted.append(run);
+    }
     return wanted;
   }
 
@@ -102,11 +111,4 @@ function* runsOfUses(uses: ArrayLike<number>, from: number, gap: number): Genera
     end = number + 1;
   }
   if (first >= 0) yield { first, count: end - first };
-}
-
-/** How many runs there are; counts no further than to one more than `max`. */
-function countRuns(runs: Iterable<SendRun>, max: number): number {
-  let count = 0;
-  for (const _ of runs) if (++count > max) break;
-  return count;
 }
