@@ -311,11 +311,12 @@ export class ReplaySession implements SessionPort {
 
   /** Leaves a world that stands before `time`, no VM beyond its stop: this one if it will do. */
   async #standBefore(time: bigint, stops: ClusterCut["stops"]): Promise<void> {
+    if (this.#world !== undefined && await this.#isBefore(time, stops)) {
+      const better = this.#startBefore(time, stops);
+      if (better === undefined || better.time <= this.#time) return;
+    }
     this.#index.refresh(); // others may have removed snapshots
     const start = this.#startBefore(time, stops);
-    if (this.#world !== undefined && await this.#isBefore(time, stops)) {
-      if (start === undefined || start.time <= this.#time) return;
-    }
     await this.#closeWorld();
     await this.#openWorld(start);
   }
