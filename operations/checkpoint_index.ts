@@ -138,7 +138,7 @@ export class CheckpointIndex {
       };
       await Deno.writeTextFile(`${partial}/checkpoint.json`, JSON.stringify(checkpoint, null, 1));
       await this.remove(epoch);
-      await Deno.rename(partial, `${this.#directory}/${name}`);
+      await renameUnlessThere(partial, `${this.#directory}/${name}`);
     } catch (cause) {
       await Deno.remove(partial, { recursive: true }).catch(() => {});
       if (cause instanceof ClusterrrError) throw cause;
@@ -254,6 +254,16 @@ function filesOf(directory: string, { vms }: z.infer<typeof checkpointSchema>): 
       ...Array.from({ length: disks }, (_, i) => diskFile(directory, name, i)),
     ]),
   ];
+}
+
+/** Renames a directory; where another process has just put one of that name there, that one stays. */
+async function renameUnlessThere(from: string, to: string): Promise<void> {
+  try {
+    await Deno.rename(from, to);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOTEMPTY") throw error;
+    await Deno.remove(from, { recursive: true });
+  }
 }
 
 function diskFile(directory: string, vm: string, index: number): string {
