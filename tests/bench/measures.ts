@@ -16,6 +16,7 @@ import {
   replayStock,
   runPlain,
   stockLog,
+  withoutProfile,
 } from "./peers.ts";
 
 const CODEC = fileURLToPath(new URL("codec.ts", import.meta.url));
@@ -38,12 +39,19 @@ export interface Round {
   readonly plain: PeerRun;
   readonly record: Timed<RecordReport>;
   readonly replay: Timed<ReplayReport>;
-  readonly stockRecord: PeerRun;
+  readonly stock: StockRuns;
+  /** On QEMU's own machine; see {@link withoutProfile}. */
+  readonly stockWithoutProfile?: StockRuns;
+}
+
+/** A recording by stock QEMU and its replay. */
+export interface StockRuns {
+  readonly record: PeerRun;
   /** Bytes of all VMs' rr files. */
-  readonly stockLogBytes: number;
-  readonly stockReplay: PeerRun;
-  /** Whether stock QEMU's replay came to its end and printed what its recording did. */
-  readonly stockEqual: boolean;
+  readonly logBytes: number;
+  readonly replay: PeerRun;
+  /** Whether the replay came to its end and printed what the recording did. */
+  readonly equal: boolean;
 }
 
 /** What a benchmark came to. */
@@ -111,7 +119,6 @@ async function measureRound(
 ): Promise<Round> {
   const round: { -readonly [K in keyof Round]?: Round[K] } = {};
   const recording = recordingOf(scratch, index);
-  const stock = stockDirectoryOf(scratch, index);
   const groups = [
     async () => {
       round.plain = await runPlain(cluster, signal);
@@ -124,21 +131,41 @@ async function measureRound(
       say(`  replay          ${seconds(round.replay.report.replayS)}`);
     },
     async () => {
-      Deno.mkdirSync(stock);
-      round.stockRecord = await recordStock(cluster, stock, signal);
-      say(`  stock record    ${seconds(round.stockRecord.runS)}`);
-      round.stockLogBytes = cluster.spec.vms
-        .reduce((sum, vm) => sum + Deno.statSync(stockLog(stock, vm)).size, 0);
-      round.stockReplay = await replayStock(cluster, stock, plan.replayBoundS, signal);
-      round.stockEqual = consolesEqual(round.stockRecord, round.stockReplay);
-      const { runS, overBound, crash = "" } = round.stockReplay;
-      const late = overBound.length > 0 ? `not ended: ${overBound.join(", ")}` : crash;
-      say(`  stock replay    ${seconds(runS)}  ${late}`);
+      const directory = stockDirectoryOf(scratch, index);
+      round.stock = await measureStock("stock", cluster, directory, plan, say, signal);
+    },
+    async () => {
+      const bare = withoutProfile(cluster);
+      if (bare === undefined) return;
+      const directory = `${scratch}/bare`;
+      round.stockWithoutProfile = await measureStock("bare", bare, directory, plan, say, signal);
+      await Deno.remove(directory, { recursive: true }); // some 100 MB
     },
   ];
   // Whoever goes first meets another machine than whoever goes last: take turns.
   for (let i = 0; i < groups.length; i++) await groups[(index + i) % groups.length]!();
   return round as Round;
+}
+
+/** `what` stands before each time: `stock record`. */
+async function measureStock(
+  what: string,
+  cluster: PeerCluster,
+  directory: string,
+  { replayBoundS }: Plan,
+  say: Say,
+  signal: AbortSignal,
+): Promise<StockRuns> {
+  Deno.mkdirSync(directory);
+  const record = await recordStock(cluster, directory, signal);
+  say(`  ${what} record`.padEnd(18) + seconds(record.runS));
+  const logBytes = cluster.spec.vms
+    .reduce((sum, vm) => sum + Deno.statSync(stockLog(directory, vm)).size, 0);
+  const replay = await replayStock(cluster, directory, replayBoundS, signal);
+  const { runS, overBound, crash = "" } = replay;
+  const late = overBound.length > 0 ? `not ended: ${overBound.join(", ")}` : crash;
+  say(`  ${what} replay`.padEnd(18) + `${seconds(runS)}  ${late}`);
+  return { record, logBytes, replay, equal: consolesEqual(record, replay) };
 }
 
 function consolesEqual(recorded: PeerRun, replayed: PeerRun): boolean {

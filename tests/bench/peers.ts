@@ -15,6 +15,7 @@ import type { QemuIdentity } from "../../hypervisor/qemu/capabilities.ts";
 import { buildCommandLine, type RunMode } from "../../hypervisor/qemu/command_line.ts";
 import { createOverlay } from "../../hypervisor/qemu/overlay.ts";
 import { QemuProcess } from "../../hypervisor/qemu/process.ts";
+import { GUEST_ARGS_DEFAULT } from "../../lib/cluster/schema.ts";
 import type { ClusterSpec, VmSpec } from "../../lib/cluster/spec.ts";
 import { ClusterrrError } from "../../lib/errors.ts";
 import { createNetwork, type Network } from "../../net/topology.ts";
@@ -45,6 +46,26 @@ export interface PeerRun {
   readonly crash?: string;
   /** What each VM printed, by name. */
   readonly consoles: ReadonlyMap<string, string>;
+}
+
+/** What a guest needs to be measured at all: its output, and an end where it panics. */
+const GUEST_ARGS_BARE: readonly string[] = ["console=ttyS0", "panic=-1", "quiet"];
+
+/**
+ * The cluster as stock QEMU runs it where nobody chose a profile for it: QEMU's own machine and processor, and a
+ * kernel that gets no arguments for the sake of record/replay. The network card stays: a guest has the module
+ * of that one. Undefined for a cluster that chose its own arguments.
+ */
+export function withoutProfile(cluster: PeerCluster): PeerCluster | undefined {
+  const profile = GUEST_ARGS_DEFAULT.join(" ");
+  const { spec } = cluster;
+  if (spec.vms.some((vm) => !`${vm.kernelArgs} `.startsWith(`${profile} `))) return undefined;
+  const vms = spec.vms.map((vm) => {
+    const own = vm.kernelArgs.slice(profile.length);
+    return { ...vm, kernelArgs: GUEST_ARGS_BARE.join(" ") + own };
+  });
+  const qemu = { ...spec.qemu, machine: "pc", cpu: "qemu64" };
+  return { ...cluster, spec: { ...spec, qemu, vms } };
 }
 
 /** Runs the cluster without record/replay. @throws {ClusterrrError} where its guests fail */

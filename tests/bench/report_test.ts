@@ -57,10 +57,12 @@ function round(numbers: Numbers = {}): Round {
     plain: peerRun(plainS),
     record: { report: recordReport(recordS, storedBytes, numbers.unmatched ?? 0), wholeS: 12, use },
     replay: { report: replay, wholeS: 6, use },
-    stockRecord: peerRun(10),
-    stockLogBytes: 20e6,
-    stockReplay: numbers.stockReplay ?? peerRun(25),
-    stockEqual: numbers.stockEqual ?? true,
+    stock: {
+      record: peerRun(10),
+      logBytes: 20e6,
+      replay: numbers.stockReplay ?? peerRun(25),
+      equal: numbers.stockEqual ?? true,
+    },
   };
 }
 
@@ -139,6 +141,23 @@ Deno.test("a stock replay that failed decides nothing", () => {
   const row = rowNamed(rowsOf(results([round({ stockEqual: false })])), "replay / stock");
   assert.equal(row.other, "failed in 1 of 1");
   assert.equal(row.verdict, "OPEN");
+});
+
+Deno.test("without the profile, stock QEMU is compared with, and no target judged", () => {
+  const stockWithoutProfile = {
+    ...{ record: peerRun(42), logBytes: 100e6, replay: peerRun(50), equal: true },
+  };
+  const rows = rowsOf(results([{ ...round(), stockWithoutProfile }]));
+  const { ratio, verdict } = rowNamed(rows, "replay / replay");
+  assert.deepEqual([ratio, verdict], ["0.10", ""]);
+  assert.equal(rowNamed(rows, "record / record").ratio, "0.25");
+  assert.equal(rowNamed(rows, "stored / logs").ratio, "1/100.0");
+  const failed = { ...stockWithoutProfile, equal: false };
+  const row = rowNamed(
+    rowsOf(results([{ ...round(), stockWithoutProfile: failed }])),
+    "replay / replay",
+  );
+  assert.deepEqual([row.other, row.ratio, row.verdict], ["failed in 1 of 1", "", ""]);
 });
 
 Deno.test("what a recording does not know is not taken for zero", () => {

@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { GUEST_ARGS_DEFAULT } from "../../lib/cluster/schema.ts";
+import { parse } from "../../lib/cluster/testing.ts";
+import { withoutProfile } from "./peers.ts";
+
+function cluster(profile: string) {
+  const spec = parse(
+    `name: duo\n${profile}defaults: {memory: 128M, kernel: kernel, initrd: initrd}\n` +
+      "vms: [{name: a, args: role=serve}, {name: b}]\n",
+  );
+  const qemu = { path: "/qemu", version: "7.2.22", sha256: "00" };
+  return { spec, qemu, createdAt: "2026-01-31T12:00:00Z" };
+}
+
+Deno.test("without the profile a cluster keeps its guests' own arguments and its network card", () => {
+  const given = cluster("");
+  const { spec, ...rest } = withoutProfile(given)!;
+  assert.deepEqual(rest, { qemu: given.qemu, createdAt: given.createdAt });
+  assert.deepEqual(spec.vms.map(({ kernelArgs }) => kernelArgs), [
+    "console=ttyS0 panic=-1 quiet role=serve",
+    "console=ttyS0 panic=-1 quiet",
+  ]);
+  const { machine, cpu, ...machineRest } = spec.qemu;
+  assert.deepEqual([machine, cpu], ["pc", "qemu64"]);
+  const { machine: _machine, cpu: _cpu, ...givenRest } = given.spec.qemu;
+  assert.deepEqual(machineRest, givenRest);
+});
+
+Deno.test("a cluster that chose its own arguments has no profile to leave out", () => {
+  for (const args of ["[console=ttyS0]", `[${GUEST_ARGS_DEFAULT.join(", ")}x]`]) {
+    assert.equal(withoutProfile(cluster(`profile: {guestArgs: ${args}}\n`)), undefined);
+  }
+});
