@@ -1,6 +1,8 @@
 /** What counts as a failed run. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { makeRecording } from "../lib/catalog/recording_fixture.ts";
+import { until } from "../lib/until_fixture.ts";
 import { judge } from "./judge.ts";
 
 async function withConsoles(
@@ -73,4 +75,17 @@ Deno.test("judge: a command that cannot run judges nothing", () =>
         /could not judge the run: .*The recording is kept in /,
       );
     }
+  }));
+
+Deno.test("judge: a signal ends the command; what has ended the recording does not", () =>
+  withConsoles({ client: "", server: "" }, async (directory) => {
+    const controller = new AbortController();
+    const command = 'touch "$CLUSTERRR_RECORDING/started"; exec sleep 60';
+    const judged = judge({ directory, command, guests: false }, controller.signal);
+    const ended = assert.rejects(judged, /could not judge the run: ended by SIGTERM/);
+    await until(() => existsSync(`${directory}/started`));
+    controller.abort();
+    await ended;
+    const after = await judge({ directory, command: "true", guests: false }, controller.signal);
+    assert.equal(after.failed, false);
   }));

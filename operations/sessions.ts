@@ -144,7 +144,7 @@ class ListeningSession implements OpenedSession {
 /**
  * Has a session of this host run a command.
  * @param name of the session; may be left out where there is one
- * @throws {ClusterrrError} what the session says, or that there is none
+ * @throws {ClusterrrError} what the session says, or that there is none; the reason of `signal`
  */
 export async function askSession(
   words: readonly string[],
@@ -153,8 +153,10 @@ export async function askSession(
 ): Promise<{ text: string; value: unknown }> {
   const path = `${RUNS}/${await findSession(name)}/${SOCKET}`;
   const connection = await Deno.connect({ transport: "unix", path });
-  const hangUp = () => connection.close();
-  signal.addEventListener("abort", hangUp, { once: true });
+  const connected = new DisposableStack();
+  connected.defer(() => connection.close());
+  const hangUp = () => connected.dispose();
+  signal.addEventListener("abort", hangUp);
   try {
     signal.throwIfAborted();
     await writeLine(connection, { words });
@@ -163,9 +165,12 @@ export async function askSession(
     const answer = answerSchema.parse(JSON.parse(line));
     if (!answer.ok) throw new ClusterrrError(answer.error);
     return answer;
+  } catch (error) {
+    signal.throwIfAborted(); // a read that was cut off says something else
+    throw error;
   } finally {
     signal.removeEventListener("abort", hangUp);
-    if (!signal.aborted) hangUp();
+    hangUp();
   }
 }
 
