@@ -10,6 +10,7 @@ import { type HybridVisitor, IGNORE_ITEMS } from "../lib/recording/hybrid_log.ts
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { HybridLogWriter } from "../lib/recording/hybrid_log_writer.ts";
 import { readManifest, vmDirectory, writeManifest } from "../lib/recording/manifest.ts";
+import type { SessionState } from "../lib/session/session.ts";
 import {
   copyDirectory,
   once,
@@ -19,6 +20,7 @@ import {
   type TestVm,
   type Tool,
 } from "./end_to_end_fixture.ts";
+import { HeldReplay } from "./held_replay.ts";
 import { qemuProcesses } from "./leftovers.ts";
 
 const bed = testBed();
@@ -95,6 +97,17 @@ bed.test("record killed: QEMUs end with it, clean removes the rest, it replays",
   const told = await bed.run(["replay", directory]);
   assert.equal(told.status, 0, told.stderr);
   assert.match(told.stdout, /The recording is cut off: the log of left, right ends early/);
+
+  // Its manifest does not know how long it is, and its logs end at different places.
+  const session = await HeldReplay.open(bed, directory, ["--to", "1s"]);
+  const { checkpoint, lastCheckpoint }: SessionState = await session.ask("state");
+  assert.ok(checkpoint >= 4 && checkpoint < lastCheckpoint, `${checkpoint} of ${lastCheckpoint}`);
+  const end: SessionState = await session.seek(lastCheckpoint);
+  assert.deepEqual(end.vms.map(({ name }) => name), NAMES);
+  const { status, stderr } = await bed.run(["seek", "9h", "--session", session.name]);
+  assert.equal(status, 1);
+  assert.match(stderr, /The recording is [1-9]\d*\.\d s long/);
+  await session.quit();
 });
 
 /** A recording that one QEMU's death ended. */

@@ -9,6 +9,7 @@ import { SILENT } from "../lib/cli/progress.ts";
 import { epochStart } from "../lib/clocks/lamport.ts";
 import { HostError } from "../lib/errors.ts";
 import { cutAt, nextStop } from "../lib/roles/cluster_cut.ts";
+import { readManifest, vmDirectory, writeManifest } from "../lib/recording/manifest.ts";
 import type { SessionState } from "../lib/session/session.ts";
 import type { VmNumber } from "../lib/units.ts";
 import { openRecording } from "../operations/open_recording.ts";
@@ -193,6 +194,26 @@ bed.test("seek: forward, backward and from snapshots, always the same states", 4
     assert.equal(end.ok, true, JSON.stringify(end));
     assert.equal((await session.tool.ended).status, 0);
   }
+});
+
+bed.test("stop: of a recording that lacks a VM, as far as the others get", 240, async () => {
+  const directory = await copyDirectory((await recording()).directory, bed.path("partial"));
+  const { vms, ...manifest } = readManifest(directory);
+  const left = vms.filter(({ name }) => name !== "right");
+  writeManifest(directory, { ...manifest, complete: false, vms: left });
+  await Deno.remove(vmDirectory(directory, "right"), { recursive: true });
+  const report = await bed.json(["index", directory, "--every", "4"]);
+  assert.ok(report.checkpoints.length > 0, JSON.stringify(report));
+  const session = await HeldReplay.open(bed, directory, ["--to", "4"]);
+  const state: SessionState = await session.ask("state");
+  assert.deepEqual(state.vms.map(({ name }) => name), ["left", "mid"]);
+  assert.ok(state.vms.every(({ icount }) => icount > 0), JSON.stringify(state));
+  await session.seek(2);
+  assert.deepEqual(await session.seek(4), state);
+  const end = await session.ask("continue");
+  assert.equal(end.ok, true, JSON.stringify(end));
+  assert.match(end.incomplete, /the log of right is missing/);
+  assert.equal((await session.tool.ended).status, 0);
 });
 
 bed.test("index: thinned out above its size, and taken anew", 200, async () => {
