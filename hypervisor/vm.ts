@@ -4,177 +4,54 @@
  * record   QEMU ──rr log──▶ LogReader      QEMU ──sent frames──▶ Capture
  * replay   LogWriter ──rr log──▶ QEMU      QEMU ──sent frames──▶ Capture
  */
-import { dirname } from "node:path";
 import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
-import { ClusterrrError, HostError } from "../lib/errors.ts";
-import type { MachineState, RecordedVm, ReplayedVm, VmEnd, VmPort } from "../lib/roles/ports.ts";
-import { instructionCount, type VmNumber } from "../lib/units.ts";
-import { Capture } from "./capture.ts";
+import { HostError } from "../lib/errors.ts";
+import type { MachineState, RecordedVm, ReplayedVm, VmPort } from "../lib/roles/ports.ts";
+import { instructionCount } from "../lib/units.ts";
 import { LogReader, LogWriter } from "./log_fifo.ts";
-import {
-  buildCommandLine,
-  type CommandLineOptions,
-  type RunMode,
-  type VmHardware,
-  type VmPaths,
-} from "./qemu/command_line.ts";
+import { buildCommandLine, type RunMode } from "./qemu/command_line.ts";
 import { ramRanges } from "./qemu/memory_map.ts";
-import { QemuProcess } from "./qemu/process.ts";
-import type { RamCopier } from "./qemu/ram_digest.ts";
 import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
-import { isDisconnect, type QmpClient } from "./qmp/client.ts";
-import { diskAtWork, interruptWaits, queryReplay, registers, replayBreak } from "./qmp/commands.ts";
+import { QemuVm, type VmRun } from "./qemu_vm.ts";
+import { isDisconnect } from "./qmp/client.ts";
+import { diskAtWork, interruptWaits, registers, replayBreak } from "./qmp/commands.ts";
 import type { Readiness } from "./readiness.ts";
-import { SerialInput } from "./serial_input.ts";
 import { Waker } from "./waker.ts";
-
-/** Where a VM's run keeps its files, and how its QEMU is started. */
-export interface VmRun {
-  readonly hardware: VmHardware;
-  readonly qemu: CommandLineOptions["qemu"];
-  /** Sockets, FIFOs, QEMU's messages. */
-  readonly directory: string;
-  /** Copies the RAM of all VMs of the run. */
-  readonly ramCopier: RamCopier;
-  readonly console: string;
-  readonly overlays: readonly string[];
-  /** Starts from a snapshot: the run's own overlay of its state. */
-  readonly state?: string;
-  /** Whether its disks are those of a snapshot. Default: whether it starts from one. */
-  readonly disksNested?: boolean;
-  /** A command prefix that enters the network namespace of the taps. */
-  readonly enter: readonly string[];
-  readonly signal: AbortSignal;
-  /** Told of the process as soon as it runs. */
-  readonly started: (pid: number) => void;
-}
-
-/** How long QEMU may take to end by itself before it is made to. */
-const END_GRACE_MS = 5_000;
 
 const cpuSharing = new CpuSharing();
 
-const captureBuffer = new Uint8Array(1 << 20);
-
-function pathsOf(
-  run: VmRun,
-): VmPaths & {
-  log: string;
-  capture: string;
-  messages: string;
-  waker: string;
-  gdb: string;
-} {
-  const base = `${run.directory}/${run.hardware.number}`;
-  return {
-    qmp: `${base}.qmp`,
-    console: run.console,
-    overlays: run.overlays,
-    ...(run.state === undefined ? {} : { state: run.state }),
-    disksNested: run.disksNested ?? run.state !== undefined,
-    serialInput: `${base}.tty`,
-    log: `${base}.rr`,
-    capture: `${base}.cap`,
-    waker: `${base}.wake`,
-    gdb: `${base}.gdb`,
-    messages: `${base}.log`,
-  };
-}
-
-/** What recording and replay share. A VM is made first, with its FIFOs, and then started, paused. */
-abstract class QemuVm implements VmPort {
-  readonly ended: Promise<VmEnd>;
-  protected readonly paths: ReturnType<typeof pathsOf>;
-  readonly #setEnd: (end: VmEnd) => void;
-  #process: QemuProcess | undefined;
+/** What recording and replay share: a VM that may power itself off at any moment. */
+abstract class PortedVm extends QemuVm implements VmPort {
   #endedEarly = false;
-  #failure: ClusterrrError | undefined;
-  #capture: Capture | undefined;
 
-  constructor(protected readonly run: VmRun) {
-    this.paths = pathsOf(run);
-    const { promise, resolve } = Promise.withResolvers<VmEnd>();
-    this.ended = promise;
-    this.#setEnd = resolve;
+  override async start(): Promise<void> {
+    await super.start();
+    const { exited, pid } = this.process;
+    exited.then(cpuSharing.join(pid));
   }
 
-  /** What QEMU is started with. */
-  abstract commandLine(): string[];
-
-  get number(): VmNumber {
-    return this.run.hardware.number;
-  }
-
-  get name(): string {
-    return this.run.hardware.name;
-  }
-
-  /** Of a QEMU that ended by itself before it was up: that it has {@link ended}. */
-  protected endedEarly(): void {
+  protected override endedEarly(): void {
     this.#endedEarly = true;
-    this.#setEnd({ code: 0, signal: null, stderr: "" });
+    super.endedEarly();
   }
 
-  /** Starts QEMU, paused, and connects its capture; on failure no process is left. */
-  async start(): Promise<void> {
-    const process = await QemuProcess.start({
-      name: this.name,
-      argv: this.commandLine(),
-      enter: this.run.enter,
-      qmpPath: this.paths.qmp,
-      logPath: this.paths.messages,
-      signal: this.run.signal,
-    });
-    this.#process = process;
-    process.exited.then(({ code, signal }) =>
-      this.#setEnd({
-        code: signal === null ? code : null,
-        signal,
-        stderr: process.lastOutput,
-        ...(this.#failure && { failure: this.#failure }),
-      })
-    );
-    process.qmp.on("BLOCK_IO_ERROR", ({ data }) => this.#diskFailed(data));
-    this.run.started(process.pid);
-    process.exited.then(cpuSharing.join(process.pid));
-    this.#capture = new Capture(this.paths.capture, captureBuffer);
+  protected override roomAdvice(directory: string): string {
+    return `What the VMs write is in ${directory} meanwhile. Make room there, or name another directory ` +
+      "with CLUSTERRR_SCRATCH.";
   }
 
-  /**
-   * QEMU could not write what the guest wrote to a disk. Where there was no room it stops the VM, and nobody
-   * would let it go on; other errors are the guest's, as those of a real disk are.
-   */
-  #diskFailed({ action, reason }: Readonly<Record<string, unknown>>): void {
-    if (action !== "stop" || this.#failure !== undefined) return;
-    const directory = dirname(this.run.overlays[0]!);
-    this.#failure = new ClusterrrError(
-      `VM ${this.name} cannot write to its disk: ${reason}\n` +
-        `What the VMs write is in ${directory} meanwhile. Make room there, or name another directory ` +
-        "with CLUSTERRR_SCRATCH.",
-    );
-    this.kill().catch(() => {}); // as it ends, its failure is heard of
+  override async resume(): Promise<void> {
+    await this.unlessEnded(() => super.resume());
   }
 
-  async resume(): Promise<void> {
-    await this.unlessEnded(() => this.process.cont());
-  }
-
-  async pause(): Promise<void> {
-    await this.unlessEnded(() => this.process.stop());
-  }
-
-  async quit(): Promise<void> {
-    await this.process.end(END_GRACE_MS);
-  }
-
-  async kill(): Promise<void> {
-    await this.#process?.end(0);
+  override async pause(): Promise<void> {
+    await this.unlessEnded(() => super.pause());
   }
 
   async state(): Promise<MachineState> {
-    const { qmp } = this.process;
-    const { icount } = await queryReplay(qmp);
+    const { qmp } = this;
+    const icount = await this.icount();
     const cpu = await registers(qmp);
     const ranges = ramRanges(this.run.hardware.machine, this.run.hardware.memoryMiB);
     const bytes = ranges.reduce((sum, range) => sum + range.size, 0);
@@ -182,36 +59,12 @@ abstract class QemuVm implements VmPort {
     const ram = copy.hash().then((sha256) => ({ sha256, bytes })); // it lets the next copy begin
     ram.catch(() => {}); // its failure shows where it is awaited
     return {
-      icount: Number(icount),
+      icount,
       registers: cpu,
       // A frame may have come in while it was halted: its RAM is then not that of before.
       idle: /\bHLT=1\b/.test(cpu) && !await interruptWaits(qmp),
       ram,
     };
-  }
-
-  readSent(take: (frame: Uint8Array) => void): number {
-    return this.#capture?.read(take) ?? 0;
-  }
-
-  /** The monitor; a VM that stands can be looked at. */
-  get qmp(): QmpClient {
-    return this.process.qmp;
-  }
-
-  /** Ends the process if it still runs and closes what is open. */
-  async close(): Promise<void> {
-    await this.kill();
-    this.#capture?.close();
-  }
-
-  protected get process(): QemuProcess {
-    if (this.#process === undefined) throw new Error(`VM ${this.name} has not been started`);
-    return this.#process;
-  }
-
-  protected get capture(): Capture | undefined {
-    return this.#capture;
   }
 
   /** What a VM that powered itself off meanwhile no longer answers is no error. */
@@ -227,9 +80,8 @@ abstract class QemuVm implements VmPort {
 }
 
 /** A VM that is being recorded. */
-export class RecordedQemu extends QemuVm implements RecordedVm {
+export class RecordedQemu extends PortedVm implements RecordedVm {
   readonly #log: LogReader;
-  readonly #serial: SerialInput | undefined;
   #gone = false;
 
   /**
@@ -237,15 +89,12 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
    * @param serialInput text that is typed into the serial console
    */
   constructor(run: VmRun, private readonly tap: string, serialInput?: string) {
-    super(run);
+    super(run, serialInput);
     this.#log = new LogReader(this.paths.log);
-    if (serialInput !== undefined) {
-      this.#serial = new SerialInput(this.paths.serialInput!, run.console, serialInput);
-    }
     this.ended.then(() => this.#gone = true);
   }
 
-  override commandLine(): string[] {
+  protected override commandLine(): string[] {
     const mode: RunMode = {
       kind: "record",
       tap: this.tap,
@@ -260,7 +109,7 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
   }
 
   readLog(): Uint8Array | "again" | "closed" {
-    this.#serial?.move();
+    this.serial?.move();
     return this.#log.read(this.#gone);
   }
 
@@ -270,7 +119,6 @@ export class RecordedQemu extends QemuVm implements RecordedVm {
 
   override async close(): Promise<void> {
     await super.close();
-    this.#serial?.close();
     this.#log.close();
   }
 }
@@ -289,7 +137,7 @@ export interface ReplayedQemuOptions {
 }
 
 /** A VM that is being replayed. */
-export class ReplayedQemu extends QemuVm implements ReplayedVm {
+export class ReplayedQemu extends PortedVm implements ReplayedVm {
   readonly #log: LogWriter;
   #waker: Waker | undefined;
   /** Stopped at a break. Woken then, QEMU would go on in its log and lose the timer it waits for. */
@@ -311,7 +159,7 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
     readiness.addLog(this.number, this.#log.fd);
   }
 
-  override commandLine(): string[] {
+  protected override commandLine(): string[] {
     const { log, capture, waker } = this.paths;
     const { snapshot, gdb } = this.options;
     const mode: RunMode = {
@@ -391,10 +239,6 @@ export class ReplayedQemu extends QemuVm implements ReplayedVm {
   /** The Unix socket of its gdbstub, if it has one. */
   get gdbPath(): string {
     return this.paths.gdb;
-  }
-
-  async icount(): Promise<number> {
-    return Number((await queryReplay(this.process.qmp)).icount);
   }
 
   override async close(): Promise<void> {

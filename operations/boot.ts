@@ -264,10 +264,10 @@ async function untilReady(
 async function pause(ms: number, vms: readonly BootedVm[], signal: AbortSignal): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
   if (signal.aborted) throw new InterruptedError("Interrupted; no snapshot was saved.");
-  for (const { name, ended } of vms) {
-    if (ended === undefined) continue;
-    if (ended.failure !== undefined) throw ended.failure;
-    const how = ended.code === 0 ? "powered off" : `ended: ${ended.stderr.trim()}`;
+  for (const { name, end } of vms) {
+    if (end === undefined) continue;
+    if (end.failure !== undefined) throw end.failure;
+    const how = end.code === 0 ? "powered off" : `ended: ${end.stderr.trim()}`;
     throw new ClusterrrError(`VM ${name} ${how} before the cluster was saved.`);
   }
 }

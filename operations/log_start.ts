@@ -8,7 +8,8 @@
  */
 import { decodeEvents } from "../hypervisor/rr_log/events.ts";
 import type { RrLogTable } from "../hypervisor/rr_log/tables.ts";
-import { RecordedQemu, type VmRun } from "../hypervisor/vm.ts";
+import type { VmRun } from "../hypervisor/qemu_vm.ts";
+import { RecordedQemu } from "../hypervisor/vm.ts";
 import { ClusterrrError } from "../lib/errors.ts";
 import { sleep } from "../lib/sleep.ts";
 
