@@ -213,6 +213,12 @@ const FEATURES: readonly {
     needed: true,
   },
   {
+    name: "VXLAN, for recordings over several hosts",
+    trial: "ip link add x0 type vxlan id 1 dstport 4789",
+    module: "vxlan",
+    needed: false,
+  },
+  {
     name: "NAT",
     trial: "nft 'add table ip t; add chain ip t c { type nat hook postrouting priority 100; }; " +
       "add rule ip t c masquerade'",

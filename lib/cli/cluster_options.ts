@@ -16,7 +16,8 @@ export const IDENTITY_VARIABLE = "CLUSTERRR_IDENTITY";
 export const coordinatorOption = optional(
   option("--coordinator", string({ metavar: "HOST:PORT" }), {
     description: sentence(
-      `The coordinator of the hosts. Default for commands that need one: ${COORDINATOR_VARIABLE}.`,
+      "The coordinator of the hosts. record, replay, verify, ls and rm work on this host without it; the default " +
+        `of the others is ${COORDINATOR_VARIABLE} of the environment.`,
     ),
   }),
 );

@@ -333,11 +333,36 @@ Deno.test("ls and rm: the recordings on the hosts", async () => {
     assert.match(refused.stderr, /are for this host/);
   }
   const removed = await run(["rm", "trio", "--yes", ...AT]);
-  assert.deepEqual(removed.calls[1], ["removeRecording", "trio"]);
-  const forgotten = await run(["rm", "trio", "--keep-files", ...AT]);
-  assert.deepEqual(forgotten.calls[1], ["forgetRecording", "trio"]);
-  assert.equal(forgotten.stdout, "Forgot trio; its files stay on their hosts.\n");
+  assert.deepEqual(removed.calls[1], ["removeRecording", RECORDING.id]);
+  assert.equal(removed.stdout, "Deleted trio (0123456789abcdef) on alpha, beta.\n");
+  const forgotten = await run(["rm", "0123", "--keep-files", ...AT]);
+  assert.deepEqual(forgotten.calls[1], ["forgetRecording", RECORDING.id]);
+  assert.equal(
+    forgotten.stdout,
+    "Forgot trio (0123456789abcdef); its files stay on their hosts.\n",
+  );
   const unasked = await run(["rm", "trio", ...AT]);
   assert.equal(unasked.status, 2);
   assert.match(unasked.stderr, /add --yes/);
+
+  const newer = { ...RECORDING, id: "0123000000000000" };
+  const two = { recordings: () => Promise.resolve([newer, RECORDING]) };
+  for (const reference of ["trio", "0123", "none"]) {
+    const refused = await run(["rm", reference, "--yes", ...AT], undefined, two);
+    assert.deepEqual([refused.status, refused.calls.slice(1)], [1, [["close", undefined]]]);
+    assert.match(
+      refused.stderr,
+      reference === "none"
+        ? /The hosts have no recording "none"/
+        : /have 2 recordings "\w+": 0123000000000000, 0123456789abcdef\. Say which by its id\./,
+    );
+  }
+  const one = await run(["rm", "01230", "--yes", ...AT], undefined, two);
+  assert.deepEqual(one.calls[1], ["removeRecording", newer.id]);
+});
+
+Deno.test("replay: on hosts the window is a number", async () => {
+  const refused = await run(["replay", "trio", "--window", "off", ...AT]);
+  assert.deepEqual([refused.status, refused.calls], [2, []]);
+  assert.match(refused.stderr, /--window off is for a replay on this host/);
 });

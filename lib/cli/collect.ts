@@ -20,7 +20,7 @@ export const collect = defineSubcommand({
   examples: ["collect trio --out trio.clusterrr", "collect 3f0c2a --out part --partial"],
   parser: object({
     reference: argument(string({ metavar: "RECORDING" }), {
-      description: sentence("Its name, or the beginning of its id."),
+      description: sentence("Its name (the newest of that name), or at least 4 digits of its id."),
     }),
     out: option("--out", path({ metavar: "DIR", type: "directory" }), {
       description: sentence("The directory to make."),

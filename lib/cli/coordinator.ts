@@ -37,7 +37,9 @@ export const coordinator = defineSubcommand({
     ),
     state: withDefault(
       option("--state", path({ metavar: "DIR", type: "directory" }), {
-        description: sentence(`Default ${COORDINATOR_STATE}.`),
+        description: sentence(
+          `Its state directory, that of \`ca init --state\`. Default ${COORDINATOR_STATE}.`,
+        ),
       }),
       COORDINATOR_STATE,
     ),

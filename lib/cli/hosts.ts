@@ -39,7 +39,10 @@ const invite = command(
   map(
     object({
       name: argument(label("name"), {
-        description: sentence("The name that the token is for: of a host, or of an operator."),
+        description: sentence(
+          "The name that the token is for, of a host or of an operator: a-z, 0-9 and -, starting with a letter, " +
+            "at most 31 long.",
+        ),
       }),
       operator: withDefault(
         flag("--operator", { description: sentence("For an operator, not for a host.") }),
@@ -47,7 +50,7 @@ const invite = command(
       ),
       validMs: withDefault(
         option("--valid", duration(), {
-          description: sentence("How long the token can be used. Default 1h."),
+          description: sentence("How long the token can be used, at most 168h. Default 1h."),
         }),
         INVITATION_MS,
       ),
@@ -83,7 +86,7 @@ export const hosts = defineSubcommand({
   name: "hosts",
   brief: "List the hosts; invite, drain, remove or revoke one.",
   description: [
-    "A drained host keeps what runs on it and gets nothing new. A removed one is forgotten, and its certificate " +
+    "A drained host keeps what runs on it and gets nothing new but replays that name it. A removed one is forgotten, and its certificate " +
     "revoked; what it has of recordings stays in its state directory. A revoked one is refused from now on, and " +
     "stays in the list.",
   ],

@@ -7,7 +7,7 @@ import type { ValueParser } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 import { clusterOptions, type ClusterOptionValues } from "./cluster_options.ts";
 import { sentence } from "./subcommand.ts";
-import { vmNames } from "./values.ts";
+import { names } from "./values.ts";
 
 /** A VM, by its number in the cluster file, and a host. */
 export interface Place {
@@ -37,9 +37,9 @@ function place(): ValueParser<"sync", Place> {
 /** The options of commands that replay on hosts. */
 export const replayClusterOptions = object({
   cluster: clusterOptions,
-  on: optional(option("--on", vmNames(), {
+  on: optional(option("--on", names("HOST", "hosts", "alpha,beta"), {
     description: sentence(
-      "With --coordinator: spread the VMs over these hosts (HOST,HOST), whichever recorded them.",
+      "With --coordinator: spread the VMs over these hosts, whichever recorded them.",
     ),
   })),
   places: multiple(option("--place", place(), {

@@ -47,11 +47,12 @@ export const record = defineSubcommand({
     "it by name as well.",
     "With --from the VMs start from a snapshot that `clusterrr boot` saved. The recording refers to " +
     "the snapshot, which a replay needs.",
-    "With --coordinator the VMs run on the hosts of a coordinator, which places those that name no host.",
+    "With --coordinator the VMs run on the hosts of a coordinator, which places those that name no host; --from and " +
+    "the search for a failure do not go with it.",
     "With --on-failure or --on-guest-failure (or both: either is enough) the recording is kept only if " +
     "the run failed, and deleted otherwise. CMD is a shell command with the recording's directory in " +
-    "CLUSTERRR_RECORDING and each VM's console in CLUSTERRR_CONSOLE_<VM>; the run failed if it ends " +
-    "with another status than 0. --until-failure repeats that until a run failed: the exit status is " +
+    "CLUSTERRR_RECORDING and each VM's console in CLUSTERRR_CONSOLE_<VM>, the name in capitals with _ for - " +
+    "(CLUSTERRR_CONSOLE_WEB_1 of web-1); the run failed if it ends with another status than 0. --until-failure repeats that until a run failed: the exit status is " +
     "then 0, and 1 if none of --max-runs did. A run that Ctrl-C ends then is judged by --on-guest-failure alone.",
   ],
   examples: [

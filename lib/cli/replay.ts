@@ -20,7 +20,14 @@ import {
 import { renderTable } from "./table.ts";
 import { type Paint, paint, printJson, type Terminal } from "./terminal.ts";
 import { runSession } from "./session_prompt.ts";
-import { recordingReference, seekTarget, traceOption, vmNames, windowLength } from "./values.ts";
+import {
+  RECORDING_REFERENCE,
+  recordingReference,
+  seekTarget,
+  traceOption,
+  vmNames,
+  windowLength,
+} from "./values.ts";
 
 export const replay = defineSubcommand({
   name: "replay",
@@ -34,19 +41,19 @@ export const replay = defineSubcommand({
     "replay trio.clusterrr",
     "replay before-the-fix --json",
     "replay trio.clusterrr --to 42            # checkpoint 42; commands at a prompt",
-    "replay trio.clusterrr --to 12.5s --hold & clusterrr state --json",
+    "replay trio.clusterrr --to 12.5s --hold & until clusterrr state --json; do sleep 1; done",
     "replay trio.clusterrr --to 123456789@left",
     "replay trio.clusterrr --gdb left,right",
     "replay trio --coordinator 10.0.0.1:7400 --on alpha,beta",
   ],
   parser: object({
     reference: argument(recordingReference(), {
-      description: sentence("The recording: its directory, its name, or the beginning of its id."),
+      description: sentence(RECORDING_REFERENCE),
     }),
     to: optional(option("--to", seekTarget(), {
       description: sentence(
-        "Stop every VM at a checkpoint (42), at an instruction of a VM (1234567@left) or at a time " +
-          "of the recording (12.5s), and wait for commands: at a prompt, or one a line from standard " +
+        "Stop every VM at a checkpoint (42), at an instruction of a VM (1234567@left) or at the last checkpoint " +
+          "up to a time of the recording (12.5s), and wait for commands: at a prompt, or one a line from standard " +
           "input.",
       ),
     })),
@@ -67,7 +74,7 @@ export const replay = defineSubcommand({
     })),
     windowEpochs: optional(option("--window", windowLength(), {
       description: sentence(
-        "How many checkpoints a VM may be ahead of the slowest; `off`: any number. Default 16.",
+        "How many checkpoints a VM may be ahead of the slowest; `off`: any number, but not with --coordinator. Default 16.",
       ),
     })),
     trace: traceOption,
@@ -82,6 +89,9 @@ export const replay = defineSubcommand({
       throw new UsageError(
         "--to, --gdb and --trace are for a recording on this host: `clusterrr collect` brings it here.",
       );
+    }
+    if (onHosts && windowEpochs === Infinity) {
+      throw new UsageError("--window off is for a replay on this host: name a number.");
     }
     if (hold && !stops) throw new UsageError("--hold goes with --to or --gdb.");
     if (stops && trace !== undefined) {

@@ -6,6 +6,7 @@ import { deleteRecording, idOfRecording, realDirectory } from "../catalog/direct
 import type { CatalogEntry } from "../catalog/entry.ts";
 import type { Catalog } from "../catalog/catalog.ts";
 import { ClusterrrError, UsageError } from "../errors.ts";
+import type { RecordingEntry } from "../protocol/control.ts";
 import { formatBytes } from "./quantities.ts";
 import { clusterOptions, type ClusterOptionValues, withCluster } from "./cluster_options.ts";
 import {
@@ -29,7 +30,10 @@ export const rm = defineSubcommand({
   examples: ["rm before-the-fix", "rm trio.clusterrr --yes", "rm 3f9a --keep-files"],
   parser: object({
     reference: argument(recordingReference(), {
-      description: sentence("The recording: its directory, its name, or the beginning of its id."),
+      description: sentence(
+        "The recording: its directory, its name, or the beginning of its id. With --coordinator: its name, if only one " +
+          "has it, or the beginning of its id.",
+      ),
     }),
     keepFiles: withDefault(
       flag("--keep-files", { description: sentence("Only forget it: leave the files.") }),
@@ -101,16 +105,31 @@ async function removeOnHosts(
 ): Promise<ExitStatus> {
   const { terminal } = context;
   return await withCluster(context, cluster, async (client): Promise<ExitStatus> => {
+    const { id, name, placement } = onlyOne(await client.recordings(), reference);
     if (keepFiles) {
-      await client.forgetRecording(reference);
-      terminal.out(`Forgot ${reference}; its files stay on their hosts.\n`);
+      await client.forgetRecording(id);
+      terminal.out(`Forgot ${name} (${id}); its files stay on their hosts.\n`);
       return 0;
     }
-    if (!yes && !await confirmed(context, `Delete ${reference} on all its hosts?`)) return 1;
-    await client.removeRecording(reference);
-    terminal.out(`Deleted ${reference} on its hosts.\n`);
+    const hosts = placement.map(({ host }) => host).join(", ");
+    if (!yes && !await confirmed(context, `Delete ${name} (${id}) on ${hosts}?`)) return 1;
+    await client.removeRecording(id);
+    terminal.out(`Deleted ${name} (${id}) on ${hosts}.\n`);
     return 0;
   });
+}
+
+/** The recording that is meant. Of several of one name none is: what is deleted is gone. */
+function onlyOne(recordings: readonly RecordingEntry[], reference: string): RecordingEntry {
+  const named = recordings.filter(({ name }) => name === reference);
+  const found = named.length > 0 ? named : recordings.filter(({ id }) => id.startsWith(reference));
+  if (found.length === 1) return found[0]!;
+  throw new ClusterrrError(
+    found.length === 0
+      ? `The hosts have no recording "${reference}". What they have: clusterrr ls --coordinator HOST:PORT`
+      : `The hosts have ${found.length} recordings "${reference}": ` +
+        `${found.map(({ id }) => id).join(", ")}. Say which by its id.`,
+  );
 }
 
 /** Asks a person. @throws {UsageError} where nobody can answer */

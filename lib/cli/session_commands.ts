@@ -31,7 +31,9 @@ export function sessionCommand(name: SessionCommandName) {
         description: sentence(usage),
       })),
       session: optional(option("--session", string({ metavar: "NAME" }), {
-        description: sentence("Which replay, where several stand; `replay` prints its name."),
+        description: sentence(
+          "Which replay, where several stand: `replay --hold` prints its name, and without this the error lists them.",
+        ),
       })),
       json: jsonFlag(),
     }),

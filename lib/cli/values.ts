@@ -77,9 +77,18 @@ export function seekTarget(): ValueParser<"sync", SeekTarget> {
 
 /** Names of VMs, separated by commas. */
 export function vmNames(): ValueParser<"sync", readonly string[]> {
+  return names("VM", "VMs", "left,right");
+}
+
+/** Names separated by commas. */
+export function names(
+  metavar: string,
+  what: string,
+  example: string,
+): ValueParser<"sync", readonly string[]> {
   return {
     mode: "sync",
-    metavar: "VM[,VM]",
+    metavar: `${metavar}[,${metavar}]`,
     placeholder: [],
     parse(input) {
       const names = input.split(",");
@@ -88,7 +97,7 @@ export function vmNames(): ValueParser<"sync", readonly string[]> {
       }
       return {
         success: false,
-        error: message`Expected names of VMs (left,right), but got ${input}.`,
+        error: message`Expected names of ${text(what)} (${text(example)}), but got ${input}.`,
       };
     },
     format: (value) => value.join(","),
@@ -129,6 +138,11 @@ export function label(kind: "name" | "tag"): ValueParser<"sync", string> {
     format: (value) => value,
   };
 }
+
+/** Which recording a command means that works on this host and on those of a coordinator. */
+export const RECORDING_REFERENCE =
+  "The recording: its directory, its name, or the beginning of its id. With --coordinator: its name (the newest of " +
+  "that name), or at least 4 digits of its id.";
 
 /** A recording: its directory, or what the catalog finds it by. Completes both. */
 export function recordingReference(): ValueParser<"async", string> {

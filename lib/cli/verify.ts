@@ -22,7 +22,7 @@ import {
 } from "./subcommand.ts";
 import { plural, renderTable } from "./table.ts";
 import { type Paint, paint, printJson } from "./terminal.ts";
-import { recordingReference, traceOption } from "./values.ts";
+import { RECORDING_REFERENCE, recordingReference, traceOption } from "./values.ts";
 import { passed } from "./verification.ts";
 
 export const verify = defineSubcommand({
@@ -40,7 +40,7 @@ export const verify = defineSubcommand({
   ],
   parser: object({
     reference: argument(recordingReference(), {
-      description: sentence("The recording: its directory, its name, or the beginning of its id."),
+      description: sentence(RECORDING_REFERENCE),
     }),
     runs: withDefault(
       option("--runs", integer({ min: 1, max: 10_000, metavar: "N" }), {

@@ -99,7 +99,7 @@ const name = () =>
 const host = () => name().describe("The host it is placed on. Default: the coordinator chooses");
 const memory = () =>
   text('a size such as "512M" or "2G"', /^[1-9][0-9]{0,5}[MG]$/)
-    .describe("Memory of the VM: 32M to 64G");
+    .describe("Memory of the VM: 32M to 64G. Default: 256M");
 const ARGS = "kernel arguments: a text, or a list of texts";
 const args = () =>
   z.union([text(ARGS), z.array(text("a kernel argument"), expecting(ARGS))], expecting(ARGS))
@@ -116,7 +116,8 @@ const disk = () =>
       format: z.enum(["qcow2", "raw"], expecting('"qcow2" or "raw"')).optional(),
     }),
   ], expecting(DISK)).describe(
-    "A disk image. It is never written: each run has an overlay of its own",
+    "A disk image. It is never written: each run has an overlay of its own. Its format follows from .qcow2, .img or .raw; " +
+      "else name it. Either disk or disks",
   );
 
 const DISKS = `a list of at most ${DISKS_MAX} disks`;

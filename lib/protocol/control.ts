@@ -21,7 +21,10 @@ export const CONTROL_VERSION = 1;
 
 const count = z.int().nonnegative();
 const text = z.string().max(16 << 10);
-export const hostName = z.string().regex(/^[a-z][a-z0-9-]{0,30}$/, "not a host's name");
+export const hostName = z.string().regex(
+  /^[a-z][a-z0-9-]{0,30}$/,
+  "expected a name of a-z, 0-9 and -, starting with a letter, at most 31 long",
+);
 /** Of a recording or a replay: random hex. */
 export const runId = z.string().regex(/^[0-9a-f]{16}$/, "not a run's id");
 const vmNumber = z.int().positive();

@@ -54,7 +54,10 @@ export const SESSION_COMMANDS: Readonly<Record<SessionCommandName, SessionComman
       const state = await session.state();
       if (vm === undefined) return { text: describeState(state), value: state };
       const found = state.vms.find(({ name }) => name === vm);
-      if (found === undefined) throw new ClusterrrError(`There is no VM ${vm}.`);
+      if (found === undefined) {
+        const names = state.vms.map(({ name }) => name).join(", ");
+        throw new ClusterrrError(`There is no VM ${vm}. There are: ${names}.`);
+      }
       return { text: found.registers ?? `${vm} has ended.\n`, value: found };
     },
   },
@@ -81,7 +84,7 @@ export const SESSION_COMMANDS: Readonly<Record<SessionCommandName, SessionComman
   x: {
     usage: "x VM [/FORMAT] ADDRESS",
     brief: "memory at a virtual address, as QEMU's monitor shows it",
-    example: "x left /4i $pc",
+    example: "x left /4i '$pc'",
     run: (session, words) => examine(session, "x", words),
   },
   xp: {
