@@ -150,7 +150,9 @@ Deno.test("TCP of the host reaches a tap on another host in whole frames with ri
   await withTunnels({ vms: [[1], [2]], uplink }, async (bench) => {
     await bench.sites[0]!.host.act(() => sendToGuest(bench.tap(2), macOf(2), uplink));
     assert.deepEqual(tunnelLosses(bench), [[0n, 0n, 0n], [0n, 0n, 0n]]);
-    assert.ok(bench.notesOf(2).deliveriesTo(2).every(({ source }) => source === 0));
+    const deliveries = bench.notesOf(2).deliveriesTo(2);
+    assert.ok(deliveries.length > 40, `${deliveries.length} deliveries`);
+    assert.ok(deliveries.every(({ source }) => source === 0));
   });
 });
 

@@ -55,6 +55,7 @@ bed.test("diff: a copy is identical, and all of it was compared", 120, async () 
   const { status, report } = await compare(one, await copyDirectory(one, bed.path("copy")));
   assert.deepEqual([status, report.identical], [0, true]);
   const shown = await bed.json(["show", one]);
+  assert.equal(report.vms.length, shown.vms.length);
   for (const [i, { equal, console }] of report.vms.entries()) {
     const { instructions, frames, checks } = shown.vms[i];
     assert.deepEqual([equal.instructions, equal.sent, equal.received, equal.checks], [
@@ -78,6 +79,7 @@ bed.test("diff: two replays' traces equal each other and their recording", 240, 
   for (const [a, b] of pairs) {
     const { status, report } = await compare(a, b);
     assert.deepEqual([status, report.identical], [0, true], `${a} and ${b}`);
+    assert.equal(report.vms.length, shown.vms.length);
     for (const [i, { equal, console }] of report.vms.entries()) {
       assert.equal(equal.sent, shown.vms[i].frames.sent);
       assert.equal(console.result, "equal");

@@ -25,7 +25,7 @@ for (const [layer, allowed] of Object.entries(ALLOWED)) {
     let imports = 0;
     for (const file of sourceFiles(new URL(`${layer}/`, root))) {
       const text = Deno.readTextFileSync(file);
-      for (const [, specifier] of text.matchAll(/(?:from|import)\s+"(\.[^"]+)"/g)) {
+      for (const [, specifier] of text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)) {
         imports++;
         const target = new URL(specifier!, file).href.slice(root.href.length).split("/")[0]!;
         assert.ok(allowed.includes(target), `${file.pathname} imports ${specifier}`);

@@ -20,7 +20,10 @@ async function withExample(test: (folder: string, cache: string) => Promise<void
     if (await exists(POOL)) await Deno.symlink(POOL, `${root}/cache/packages`);
     await test(`${root}/small`, `${root}/cache`);
   } catch (error) {
-    if (!(error instanceof HostError) || !/\bapt-(get|cache)\b/.test(error.command)) throw error;
+    const inReach = Deno.env.get("CI") === "true" || await exists(POOL);
+    if (inReach || !(error instanceof HostError) || !/\bapt-(get|cache)\b/.test(error.command)) {
+      throw error;
+    }
     console.error(`SKIPPED: packages are out of reach here: ${error.message}`);
   } finally {
     await Deno.remove(root, { recursive: true });
