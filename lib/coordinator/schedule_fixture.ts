@@ -70,7 +70,9 @@ class Schedule {
     }
     await sleep(SETTLING_MS);
     for (const run of await world.store.runs()) {
-      const end = run.kind === "record" ? run.end?.by ?? "given up" : run.failure ?? "ended";
+      const end = run.kind === "record"
+        ? run.end?.by ?? "given up"
+        : run.failure ?? (world.diverged.has(run.run) ? "diverged" : "ended");
       this.#count(`${run.kind} ${end.split(/[:.]/)[0]}`.slice(0, 40));
     }
   }

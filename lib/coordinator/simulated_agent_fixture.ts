@@ -23,6 +23,8 @@ import {
 import { type ReplayConduct, SimulatedReplay } from "./simulated_replay_fixture.ts";
 
 export interface AgentWorld {
+  /** Replays of which a host has told that they diverge. */
+  readonly diverged: Set<string>;
   /** @throws where the coordinator cannot be reached */
   connect(agent: SimulatedAgent): Promise<Channel>;
   readonly witness: StepWitness;
@@ -161,7 +163,9 @@ export class SimulatedAgent {
     "replay.prepare": async (plan: ReplayPlan) => {
       let replay = this.replays.get(plan.run);
       if (replay === undefined) {
-        replay = new SimulatedReplay(plan, this.name, this.world.replayConduct(this.name));
+        replay = new SimulatedReplay(plan, this.name, this.world.replayConduct(this.name), () => {
+          this.world.diverged.add(plan.run);
+        });
         this.replays.set(plan.run, replay);
       }
       await replay.prepare();

@@ -23,6 +23,7 @@ export class SimulatedReplay {
     readonly plan: ReplayPlan,
     readonly host: string,
     private readonly conduct: ReplayConduct,
+    private readonly onDiverged: () => void = () => {},
   ) {}
 
   prepare(): Promise<void> {
@@ -47,6 +48,7 @@ export class SimulatedReplay {
     const isOver = ends !== "never" && this.#startedAt !== undefined &&
       performance.now() - this.#startedAt >= replayMs;
     if (isOver) this.phase = "ended";
+    if (isOver && ends === "diverged") this.onDiverged();
     return {
       phase: this.phase,
       doing: this.phase,

@@ -78,6 +78,8 @@ export class SimulatedWorld {
   readonly isolated = new Set<string>();
   /** Hosts whose part of a recording was cut off from the coordinator for long, or is gone. */
   readonly troubled = new Set<string>();
+  /** Replays of which a host has told that they diverge. */
+  readonly diverged = new Set<string>();
   readonly random: () => number;
   messages = 0;
   onMessage: (count: number) => void = () => {};
@@ -161,6 +163,7 @@ export class SimulatedWorld {
   startAgent(name: string): SimulatedAgent {
     const left = [...this.agents.get(name)?.replays.keys() ?? []];
     const agent = new SimulatedAgent(name, {
+      diverged: this.diverged,
       connect: (agent) => this.#connect(agent),
       witness: this.#witness,
       recordingConduct: (host) => ({
@@ -278,11 +281,22 @@ export class SimulatedWorld {
     const problems = [...this.breaches];
     const runs = await this.store.runs();
     const entries = await this.store.recordings();
-    for (const { run, ended, phase, kind, failure } of runs) {
+    for (const stored of runs) {
+      const { run, ended, phase, kind, failure } = stored;
       if (kind === "replay" && failure?.includes("has no replay")) {
         problems.push(`replay ${run} ended because an agent was started again: ${failure}`);
       }
       if (!ended) problems.push(`run ${run} has not ended: ${phase}`);
+      if (kind === "replay" && ended && failure === undefined) {
+        const { results = [], placement } = stored;
+        const diverges = results.some(({ divergence }) => divergence !== undefined);
+        if (diverges !== this.diverged.has(run)) {
+          problems.push(`replay ${run} ${diverges ? "was made to diverge" : "hides a divergence"}`);
+        }
+        if (!diverges && results.length !== placement.length) {
+          problems.push(`replay ${run} has ${results.length} results of ${placement.length} hosts`);
+        }
+      }
     }
     for (const [name, agent] of this.agents) {
       for (const [run, part] of agent.recordings) {
