@@ -9,7 +9,8 @@ import type { TimelineItem } from "../lib/cli/ports.ts";
 import { IGNORE_ITEMS } from "../lib/recording/hybrid_log.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { readManifest, vmDirectory } from "../lib/recording/manifest.ts";
-import { once, readConsole, testBed, type TestVm } from "./end_to_end_fixture.ts";
+import { copyDirectory, once, readConsole, testBed, type TestVm } from "./end_to_end_fixture.ts";
+import { falsifyLog } from "./falsified_log.ts";
 
 const bed = testBed();
 
@@ -92,6 +93,35 @@ bed.test("verify: two replays, every frame and every check equal", 180, async ()
     assert.equal(vm.console, true);
     assert.ok(vm.replayS > 0 && vm.recordS > 0);
   }
+});
+
+bed.test("verify: another console, another RAM and another frame are found", 180, async () => {
+  const { directory } = await duo();
+  const other = await copyDirectory(directory, bed.path("other-state"));
+  let checks = 0;
+  falsifyLog(other, "beta", {
+    check: (check) => ++checks > 1 ? check : { ...check, ramSha256: "0".repeat(64) },
+  });
+  const console = `${vmDirectory(other, "beta")}/console.log`;
+  const printed = await Deno.readFile(console);
+  printed[printed.length - 2]! ^= 1;
+  await Deno.writeFile(console, printed);
+  const state = await bed.run(["verify", other, "--json"]);
+  assert.equal(state.status, 1, state.stderr);
+  const [alpha, beta] = JSON.parse(state.stdout).vms;
+  assert.deepEqual([alpha.console, beta.console], [true, false]);
+  const ram = [...alpha.checks, ...beta.checks].filter(({ ram }) => !ram);
+  assert.deepEqual(ram, [{ ...beta.checks[0], ram: false }]);
+  for (const { icount, registers } of beta.checks) assert.ok(icount && registers);
+  assert.equal(beta.frames.matched, beta.frames.recorded);
+
+  const frame = await copyDirectory(directory, bed.path("other-frame"));
+  falsifyLog(frame, "beta", {
+    sendHash: (n, hash) => n === 5 ? hash.map((byte) => byte ^ 1) : hash,
+  });
+  const diverged = await bed.run(["verify", frame]);
+  assert.equal(diverged.status, 1);
+  assert.match(diverged.stderr, /VM beta.*\n[^]*frame 5\b/);
 });
 
 bed.test("dump: every event, each of which encodes to its bytes again", 60, async () => {

@@ -2,9 +2,11 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { SessionState } from "../lib/session/session.ts";
+import { askSession } from "../operations/sessions.ts";
 import type { TestBed, Tool } from "./end_to_end_fixture.ts";
 
 const MIB = 2 ** 20;
+const NEVER = new AbortController().signal; // each test has a time of its own
 
 /** A stopped replay, driven from other processes. */
 export class HeldReplay {
@@ -20,8 +22,15 @@ export class HeldReplay {
     return new HeldReplay(bed, tool, /This replay is (\w+)\./.exec(tool.stderr)![1]!);
   }
 
+  /** Asks it from this process: a command takes a second to start. */
   // deno-lint-ignore no-explicit-any -- tests look at single fields of what scripts get
-  ask(...words: string[]): Promise<any> {
+  async ask(...words: string[]): Promise<any> {
+    return (await askSession(words, this.name, NEVER)).value;
+  }
+
+  /** The same by a command, as a user would. */
+  // deno-lint-ignore no-explicit-any -- likewise
+  command(...words: string[]): Promise<any> {
     return this.bed.json([...words, "--session", this.name]);
   }
 

@@ -97,19 +97,18 @@ export class ClusterHosts {
       await this.must(["ca", "init", "--state", `${this.folder}/ca`]);
     }
     await this.startCoordinator();
-    for (const name of this.names) {
-      const token = first
-        ? await this.#ask((client) => client.invite("agent", name, SOON_MS))
-        : undefined;
-      await this.startAgent(name, token);
+    const tokens: string[] = []; // one after the other: whoever asks does so from the coordinator's host
+    for (const name of first ? this.names : []) {
+      tokens.push(await this.#ask((client) => client.invite("agent", name, SOON_MS)));
     }
+    await Promise.all(this.names.map((name, i) => this.startAgent(name, tokens[i])));
     await this.untilConnected();
   }
 
   /** Ends everything by SIGTERM, which has to work, and leave nothing on any host. */
   async end(): Promise<void> {
     await this.untilIdle();
-    for (const name of this.#agents.keys()) await this.stopAgent(name);
+    await Promise.all([...this.#agents.keys()].map((name) => this.stopAgent(name)));
     if (this.#coordinator !== undefined) await this.stopCoordinator();
     for (const { netns } of this.underlay.hosts) {
       assert.deepEqual(await devicesOf(netns), ["eth0", "lo"], "devices on a host");

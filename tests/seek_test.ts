@@ -58,24 +58,27 @@ const indexed = once(async () => {
 bed.test("stop: every VM at one checkpoint, and what is there", 180, async () => {
   const { directory, late } = await recording();
   const session = await HeldReplay.open(bed, directory, ["--to", `${late}`]);
-  const state: SessionState = await session.ask("state");
+  const state: SessionState = await session.command("state");
   assert.deepEqual(state.vms.map(({ name }) => name), ["left", "mid", "right"]);
   assert.ok(state.checkpoint >= late && state.checkpoint <= state.lastCheckpoint);
   for (const vm of state.vms) {
     assert.ok(vm.icount > 100_000_000 && vm.sent > 3 && vm.received > 3, JSON.stringify(vm));
     assert.match(vm.registers!, /\bRIP=ffffffff[0-9a-f]{8}\b|\bRIP=0000/);
   }
-  assert.match((await session.ask("console", "mid")).console, /GUEST role=chatter/);
-  assert.match((await session.ask("x", "left", "/2xg", "$sp")).text, /^[0-9a-f]{16}: 0x/);
-  assert.match((await session.ask("info", "left", "registers")).text, /RIP=/);
+  assert.match((await session.command("console", "mid")).console, /GUEST role=chatter/);
+  assert.match((await session.command("x", "left", "/2xg", "$sp")).text, /^[0-9a-f]{16}: 0x/);
+  assert.match((await session.command("info", "left", "registers")).text, /RIP=/);
 
   // Behind a line that the timeline shows, that line is the last on the console.
   const { stdout } = await bed.run(["timeline", directory, "--vm", "mid", "--json"]);
   const lines: TimelineItem[] = stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
   const line = lines.findLast(({ icount }) => icount !== null && icount < state.vms[1]!.icount)!;
-  const there = await session.seek(`${line.icount}@mid`);
+  const there = await session.command("seek", `${line.icount}@mid`);
   assert.equal(there.vms[1]!.icount, line.icount);
-  assert.ok((await session.ask("console", "mid")).console.trimEnd().endsWith(line.text), line.text);
+  assert.ok(
+    (await session.command("console", "mid")).console.trimEnd().endsWith(line.text),
+    line.text,
+  );
   assert.deepEqual(await session.seek(state.checkpoint), state);
 
   const refused: [string[], RegExp][] = [
@@ -91,15 +94,16 @@ bed.test("stop: every VM at one checkpoint, and what is there", 180, async () =>
     assert.equal(status, 1, words.join(" "));
     assert.match(stderr, message);
   }
-  assert.deepEqual(await session.ask("state"), state, "nothing has moved");
+  assert.deepEqual(await session.command("state"), state, "nothing has moved");
 
   // One that hangs up in the middle of a word is nobody's harm.
   const path = `/run/clusterrr/${session.name}/session.sock`;
   const asker = await Deno.connect({ transport: "unix", path });
   await asker.write(new TextEncoder().encode('{"wor'));
   asker.close();
-  assert.deepEqual(await session.ask("state"), state);
-  await session.quit();
+  assert.deepEqual(await session.command("state"), state);
+  await session.command("quit");
+  assert.equal((await session.tool.ended).status, 0, session.tool.stderr);
 });
 
 /** Opens the replay of a recording in this process. */
