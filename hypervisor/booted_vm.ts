@@ -12,9 +12,9 @@
  */
 import { closeFd, type Fd, readFd } from "../host/libc.ts";
 import type { VmEnd } from "../lib/roles/ports.ts";
-import { buildCommandLine, SNAPSHOT_TAG } from "./qemu/command_line.ts";
+import { BOOT_TAG, buildCommandLine } from "./qemu/command_line.ts";
 import { QemuVm, type VmRun } from "./qemu_vm.ts";
-import { queryStatus, saveSnapshot } from "./qmp/commands.ts";
+import { queryStatus, saveVm } from "./qmp/commands.ts";
 
 /** The largest frame a tap hands out. */
 const FRAME_BYTES_MAX = 1 << 17;
@@ -64,7 +64,7 @@ export class BootedVm extends QemuVm {
   /** Saves the paused VM's state; false where it has to run on for a moment first. */
   async save(): Promise<boolean> {
     const timeoutMs = 60_000 + this.run.hardware.memoryMiB * 100;
-    return await saveSnapshot(this.qmp, SNAPSHOT_TAG, timeoutMs);
+    return await saveVm(this.qmp, BOOT_TAG, timeoutMs);
   }
 
   /**

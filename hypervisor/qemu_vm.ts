@@ -153,7 +153,7 @@ export abstract class QemuVm {
 
   /** The paused VM's instruction count. */
   async icount(): Promise<number> {
-    return Number((await queryReplay(this.qmp)).icount);
+    return (await queryReplay(this.qmp)).icount;
   }
 
   readSent(take: (frame: Uint8Array) => void): number {

@@ -8,11 +8,10 @@ import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
 import { HostError } from "../lib/errors.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmPort } from "../lib/roles/ports.ts";
-import { instructionCount } from "../lib/units.ts";
 import { LogReader, LogWriter } from "./log_fifo.ts";
 import { buildCommandLine, type RunMode } from "./qemu/command_line.ts";
 import { ramRanges } from "./qemu/memory_map.ts";
-import { saveSnapshot, SNAPSHOT_TAG } from "./qemu/snapshot.ts";
+import { saveSnapshot } from "./qemu/snapshot.ts";
 import { QemuVm, type VmRun } from "./qemu_vm.ts";
 import { isDisconnect } from "./qmp/client.ts";
 import { diskAtWork, interruptWaits, registers, replayBreak } from "./qmp/commands.ts";
@@ -167,7 +166,7 @@ export class ReplayedQemu extends PortedVm implements ReplayedVm {
       rrLog: log,
       capture,
       waker,
-      ...(snapshot && { snapshot: { file: snapshot, tag: SNAPSHOT_TAG } }),
+      ...(snapshot && { snapshot }),
       ...(gdb && { gdb: this.paths.gdb }),
     };
     return buildCommandLine(this.run.hardware, mode, this.paths, { qemu: this.run.qemu });
@@ -213,7 +212,7 @@ export class ReplayedQemu extends PortedVm implements ReplayedVm {
 
   async breakAt(icount: number): Promise<void> {
     this.#stopsTaken = this.#stops; // those before, also by a debugger, are over
-    await this.unlessEnded(() => replayBreak(this.process.qmp, instructionCount(icount)));
+    await this.unlessEnded(() => replayBreak(this.process.qmp, icount));
   }
 
   async stopped(): Promise<boolean> {

@@ -65,12 +65,8 @@ export interface IndexedCheckpoint {
 export class CheckpointIndex {
   #checkpoints: IndexedCheckpoint[];
 
-  private constructor(private readonly recording: OpenRecording) {
+  constructor(private readonly recording: OpenRecording) {
     this.#checkpoints = this.#read();
-  }
-
-  static open(recording: OpenRecording): CheckpointIndex {
-    return new CheckpointIndex(recording);
   }
 
   get checkpoints(): readonly IndexedCheckpoint[] {
@@ -92,14 +88,14 @@ export class CheckpointIndex {
 
   /**
    * Saves where `world` stands, strictly inside a run of instructions in each VM.
-   * @returns undefined where a VM cannot be saved here, since a request to its disk is under way
+   * @returns false where a VM cannot be saved here, since a request to its disk is under way
    * @throws {ClusterrrError} where the disk does not take it; nothing is left of it then
    */
   async save(
     world: ReplayWorld,
     epoch: number,
     time: bigint,
-  ): Promise<IndexedCheckpoint | undefined> {
+  ): Promise<boolean> {
     const name = String(epoch).padStart(6, "0");
     const partial = `${this.#directory}/${PARTIAL}${name}-${world.run}`;
     try {
@@ -112,7 +108,7 @@ export class CheckpointIndex {
         const overlays = Array.from({ length: disks }, (_, i) => diskFile(partial, vm.name, i));
         if (!await vm.save(`${partial}/${vm.name}.qcow2`, overlays)) {
           await Deno.remove(partial, { recursive: true });
-          return undefined;
+          return false;
         }
         const { receives, sends } = positions.get(vm.number)!;
         vms.push({
@@ -148,7 +144,7 @@ export class CheckpointIndex {
       );
     }
     this.refresh();
-    return this.#checkpoints.find((each) => each.epoch === epoch)!;
+    return true;
   }
 
   /** Removes what processes left half-made, or half-removed, that were killed. */
@@ -177,19 +173,15 @@ export class CheckpointIndex {
   /**
    * Removes snapshots until all take no more than `bytesMax`: each time the one that leaves the smallest
    * gap. The newest stays.
-   * @returns the epochs that went
    */
-  async shrink(bytesMax: number): Promise<number[]> {
-    const removed: number[] = [];
+  async shrink(bytesMax: number): Promise<void> {
     while (this.bytes > bytesMax && this.#checkpoints.length > 1) {
       const epochs = this.#checkpoints.map(({ epoch }) => epoch);
       const gap = (i: number) => epochs[i + 1]! - (epochs[i - 1] ?? 0);
       let least = 0;
       for (let i = 1; i < epochs.length - 1; i++) if (gap(i) < gap(least)) least = i;
-      removed.push(epochs[least]!);
       await this.remove(epochs[least]!);
     }
-    return removed;
   }
 
   /** What does not belong to this recording, this QEMU or this build is passed over. */
@@ -261,7 +253,7 @@ async function renameUnlessThere(from: string, to: string): Promise<void> {
   try {
     await Deno.rename(from, to);
   } catch (error) {
-    if ((error as { code?: string }).code !== "ENOTEMPTY") throw error;
+    if (!["ENOTEMPTY", "EEXIST"].includes((error as { code?: string }).code ?? "")) throw error;
     await Deno.remove(from, { recursive: true });
   }
 }

@@ -66,11 +66,11 @@ const entries = (directory: string) =>
 
 Deno.test("index: what was saved is found again, with everything to go on from", () =>
   withDirectory(async (directory) => {
-    const index = CheckpointIndex.open(recordingIn(directory));
-    assert.deepEqual(index.checkpoints, []);
+    const index = new CheckpointIndex(recordingIn(directory));
+    assert.equal(index.checkpoints.length, 0);
     await index.save(worldAt(2000), 20, 7n << 40n);
     await index.save(worldAt(1000), 10, 3n << 40n);
-    const again = CheckpointIndex.open(recordingIn(directory));
+    const again = new CheckpointIndex(recordingIn(directory));
     assert.deepEqual(again.checkpoints, index.checkpoints);
     assert.deepEqual(epochsOf(again), [10, 20]);
     const { time, bytes, states, start } = again.checkpoints[1]!;
@@ -88,10 +88,10 @@ Deno.test("index: what was saved is found again, with everything to go on from",
 
 Deno.test("index: another recording's, another QEMU's and what is not whole are passed over", () =>
   withDirectory(async (directory) => {
-    const index = CheckpointIndex.open(recordingIn(directory));
+    const index = new CheckpointIndex(recordingIn(directory));
     for (const epoch of [10, 20, 30]) await index.save(worldAt(epoch), epoch, BigInt(epoch));
-    assert.deepEqual(epochsOf(CheckpointIndex.open(recordingIn(directory, "b2"))), []);
-    assert.deepEqual(epochsOf(CheckpointIndex.open(recordingIn(directory, "a1", "6b"))), []);
+    assert.deepEqual(epochsOf(new CheckpointIndex(recordingIn(directory, "b2"))), []);
+    assert.deepEqual(epochsOf(new CheckpointIndex(recordingIn(directory, "a1", "6b"))), []);
     await Deno.remove(`${directory}/index/000010/right.disk0.qcow2`);
     await Deno.writeTextFile(`${directory}/index/000030/checkpoint.json`, "{");
     assert.deepEqual(epochsOf(index), [10, 20, 30]);
@@ -103,9 +103,9 @@ Deno.test("index: another recording's, another QEMU's and what is not whole are 
 
 Deno.test("index: what cannot be saved leaves nothing, and what was there before stays", () =>
   withDirectory(async (directory) => {
-    const index = CheckpointIndex.open(recordingIn(directory));
+    const index = new CheckpointIndex(recordingIn(directory));
     await index.save(worldAt(1000), 10, 10n);
-    assert.equal(await index.save(worldAt(2, { save: () => false }), 10, 10n), undefined);
+    assert.equal(await index.save(worldAt(2, { save: () => false }), 10, 10n), false);
     const full = () => {
       throw new Deno.errors.WriteZero("no space");
     };
@@ -126,7 +126,7 @@ Deno.test("index: what a killed process left half-made goes, what another one ma
         await Deno.mkdir(`${directory}/index/${name}`, { recursive: true });
         await Deno.writeFile(`${directory}/index/${name}/left.qcow2`, DISK);
       }
-      const index = CheckpointIndex.open(recordingIn(directory));
+      const index = new CheckpointIndex(recordingIn(directory));
       assert.deepEqual(epochsOf(index), []);
       await index.save(worldAt(1), 10, 1n);
       assert.deepEqual(entries(directory), ["000010", mine]);
@@ -138,14 +138,14 @@ Deno.test("index: what a killed process left half-made goes, what another one ma
 Deno.test("index: two that save one checkpoint at once both succeed", () =>
   withDirectory(async (directory) => {
     const indexes = ["abc001", "abc002"].map((run) => {
-      return { index: CheckpointIndex.open(recordingIn(directory)), world: worldAt(5, { run }) };
+      return { index: new CheckpointIndex(recordingIn(directory)), world: worldAt(5, { run }) };
     });
     const runs = [RunDirectory.create("a test"), RunDirectory.create("a test")];
     try {
       const saved = await Promise.all(indexes.map(({ index }, i) => {
         return index.save(worldAt(5, { run: runs[i]!.run }), 10, 5n);
       }));
-      assert.deepEqual(saved.map((each) => each?.epoch), [10, 10]);
+      assert.deepEqual(saved, [true, true]);
       assert.deepEqual(entries(directory), ["000010"]);
     } finally {
       for (const run of runs) run.remove();
@@ -154,11 +154,18 @@ Deno.test("index: two that save one checkpoint at once both succeed", () =>
 
 Deno.test("index: made smaller, the ones that leave the smallest gaps go, never the newest", () =>
   withDirectory(async (directory) => {
-    const index = CheckpointIndex.open(recordingIn(directory));
+    const index = new CheckpointIndex(recordingIn(directory));
     for (const epoch of [10, 20, 22, 40]) await index.save(worldAt(epoch), epoch, BigInt(epoch));
     const each = index.bytes / 4;
-    assert.deepEqual(await index.shrink(index.bytes), []);
-    assert.deepEqual(await index.shrink(3 * each), [20]);
-    assert.deepEqual(await index.shrink(0), [10, 22]);
+    for (
+      const [bytesMax, left] of [
+        [4 * each, [10, 20, 22, 40]],
+        [3 * each, [10, 22, 40]],
+        [0, [40]],
+      ] as const
+    ) {
+      await index.shrink(bytesMax);
+      assert.deepEqual(epochsOf(index), left);
+    }
     assert.deepEqual(entries(directory), ["000040"]);
   }));

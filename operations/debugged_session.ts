@@ -11,7 +11,7 @@ import type { DebuggedVm } from "../hypervisor/gdb/debugged_vm.ts";
 import { replayBreak } from "../hypervisor/qmp/commands.ts";
 import { ClusterrrError, QmpError } from "../lib/errors.ts";
 import { RunEnds } from "../lib/roles/run_ends.ts";
-import { instructionCount, type VmNumber } from "../lib/units.ts";
+import type { VmNumber } from "../lib/units.ts";
 import { openLog } from "../lib/recording/recording_directory.ts";
 import { runsOf, startIcount, vmNamed } from "./open_recording.ts";
 import type { ReplaySession } from "./replay_session.ts";
@@ -73,7 +73,7 @@ export class DebuggedSessionVm implements DebuggedVm {
   }
 
   async #break(icount: number): Promise<void> {
-    await replayBreak(this.#vm.vm.qmp, instructionCount(icount));
+    await replayBreak(this.#vm.vm.qmp, icount);
   }
 
   async running(): Promise<void> {

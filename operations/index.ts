@@ -14,7 +14,7 @@ export async function index(
   signal: AbortSignal,
 ): Promise<IndexReport> {
   const recording = await openRecording(options.directory, progress, signal);
-  const snapshots = CheckpointIndex.open(recording);
+  const snapshots = new CheckpointIndex(recording);
   const startedAt = performance.now();
   const taken = await addSnapshots(recording, snapshots, options, { progress, signal });
   return {
@@ -48,7 +48,7 @@ export async function addSnapshots(
     for (let epoch = every; epoch <= last;) {
       const { time } = await world.runToTime(epochStart(epoch));
       if (world.vms.some(({ vm }) => world.hasEnded(vm.number))) break; // nothing to save of it
-      if (await snapshots.save(world, epoch, time) === undefined) {
+      if (!await snapshots.save(world, epoch, time)) {
         epoch++; // a disk is at work: at a checkpoint soon it is not
         continue;
       }

@@ -15,7 +15,6 @@ import type { ManifestVm } from "../lib/recording/manifest.ts";
 import type { ClusterCut } from "../lib/roles/cluster_cut.ts";
 import type { VmReplayResult } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, comparedAt } from "../lib/roles/state_checker.ts";
-import { instructionCount } from "../lib/units.ts";
 import type { FrameInFlight } from "../net/retransmit/queue.ts";
 import { type IndexedCheckpoint, vmState } from "./checkpoint_index.ts";
 import { consolesEqual, readConsole } from "./consoles.ts";
@@ -193,7 +192,7 @@ function seamDivergence(
 ): DivergenceError {
   return new DivergenceError({
     vm,
-    instructionCount: instructionCount(icount),
+    instructionCount: BigInt(icount),
     sendNumber: null,
     what: `its state at checkpoint ${epoch} is not that of the snapshot there`,
     expected,

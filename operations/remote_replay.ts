@@ -3,7 +3,6 @@ import type { ReplayReport, StateCheck, VerifyRun, VmVerification } from "../lib
 import { isIdentical, unreached } from "../lib/cli/verification.ts";
 import type { Divergence } from "../lib/errors.ts";
 import type { ReplayResult } from "../lib/protocol/control.ts";
-import { instructionCount } from "../lib/units.ts";
 
 export function replayReportOf(results: readonly ReplayResult[]): ReplayReport {
   const divergence = divergenceOf(results);
@@ -70,5 +69,5 @@ function timesOf(results: readonly ReplayResult[]): { replayS: number; recordS: 
 function divergenceOf(results: readonly ReplayResult[]): Divergence | undefined {
   const found = results.find(({ divergence }) => divergence !== undefined)?.divergence;
   if (found === undefined) return undefined;
-  return { ...found, instructionCount: instructionCount(Number(found.instructionCount)) };
+  return { ...found, instructionCount: BigInt(found.instructionCount) };
 }

@@ -59,7 +59,7 @@ export class ReplaySession implements SessionPort {
     private readonly progress: Progress,
     private readonly signal: AbortSignal,
   ) {
-    this.#index = CheckpointIndex.open(recording);
+    this.#index = new CheckpointIndex(recording);
   }
 
   /** Reads the recording; no VM runs before the first {@link goTo}. */

@@ -47,7 +47,7 @@ async function sliceWise(
   { jobs, every, bytesMax }: NonNullable<VerifyOptions["parallel"]>,
   options: WorldOptions,
 ): Promise<(world: WorldOptions) => Promise<ReplayOutcome>> {
-  const index = CheckpointIndex.open(recording);
+  const index = new CheckpointIndex(recording);
   if (index.checkpoints.length === 0) {
     options.progress.note("There are no snapshots yet: taking them (clusterrr index).");
     await addSnapshots(recording, index, { every, bytesMax }, options);

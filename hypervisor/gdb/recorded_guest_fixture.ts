@@ -8,10 +8,10 @@ import { inspectQemu, type QemuIdentity } from "../qemu/capabilities.ts";
 import { buildCommandLine, type RunMode, type VmHardware } from "../qemu/command_line.ts";
 import { QemuProcess } from "../qemu/process.ts";
 import { queryReplay, queryStatus, replayBreak } from "../qmp/commands.ts";
+import { nextEvent } from "../qmp/next_event_fixture.ts";
 import { decodeEvents } from "../rr_log/events.ts";
 import { readRrLogFile } from "../rr_log/stream.ts";
 import { QmpError } from "../../lib/errors.ts";
-import { instructionCount } from "../../lib/units.ts";
 import { Waker } from "../waker.ts";
 import type { DebuggedVm } from "./debugged_vm.ts";
 import { GdbProxy } from "./proxy.ts";
@@ -191,7 +191,7 @@ export class ReplayedGuest implements DebuggedVm {
   }
 
   async icount(): Promise<number> {
-    return Number((await queryReplay(this.qemu.qmp)).icount);
+    return (await queryReplay(this.qemu.qmp)).icount;
   }
 
   standBefore(icount: number): number {
@@ -202,7 +202,7 @@ export class ReplayedGuest implements DebuggedVm {
   }
 
   async breakAt(icount: number): Promise<void> {
-    await replayBreak(this.qemu.qmp, instructionCount(icount));
+    await replayBreak(this.qemu.qmp, icount);
   }
 
   running(): Promise<void> {
@@ -240,7 +240,7 @@ export class ReplayedGuest implements DebuggedVm {
     await this.start();
     if (icount === this.firstIcount) return;
     await this.breakAt(icount);
-    const stopped = this.qemu.qmp.nextEvent("STOP", ENDED_WITHIN_MS);
+    const stopped = nextEvent(this.qemu.qmp, "STOP", ENDED_WITHIN_MS);
     await this.running();
     await this.qemu.cont();
     await stopped;

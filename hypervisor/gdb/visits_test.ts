@@ -1,6 +1,7 @@
 /** gdb comes, interrupts, leaves; others move the VM or end it; what a replay refuses. */
 import assert from "node:assert/strict";
 import { queryStatus } from "../qmp/commands.ts";
+import { nextEvent } from "../qmp/next_event_fixture.ts";
 import { until } from "../../lib/until_fixture.ts";
 import { recordedKernel, recordKernel, removeKernels } from "./kernel_guest_fixture.ts";
 import { Gdb, gdb, type ReplayedGuest, valuesOf, withDebugger } from "./recorded_guest_fixture.ts";
@@ -147,7 +148,7 @@ Deno.test("a VM that was moved by someone else is met where it is, with gdb's br
       await whenPaused("second", async () => {
         ran = vm.standBefore(await vm.icount() + 1000);
         await vm.breakAt(ran);
-        const stopped = vm.qemu.qmp.nextEvent("STOP", 10_000);
+        const stopped = nextEvent(vm.qemu.qmp, "STOP", 10_000);
         await vm.qemu.cont();
         await stopped;
       });

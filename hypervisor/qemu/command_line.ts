@@ -63,7 +63,7 @@ export type RunMode =
     /** A Unix socket with a human monitor, through which QEMU's main loop is woken. */
     readonly waker?: string;
     /** The replay begins in this snapshot instead of at the start of the log. */
-    readonly snapshot?: { readonly file: string; readonly tag: string };
+    readonly snapshot?: string;
     /** A Unix socket with QEMU's gdbstub. The guest sees nothing of it. */
     readonly gdb?: string;
   }
@@ -148,8 +148,10 @@ const RESTART: readonly string[] = ["-global", "apic-common.vapic=off"];
 
 const PAUSED: ReadonlySet<RunMode["kind"]> = new Set(["boot", "record", "replay"]);
 
-/** The name of the snapshot inside the file with a VM's state. */
-export const SNAPSHOT_TAG = "boot";
+/** The name of the snapshot inside the file with the state of a VM that was booted for one. */
+export const BOOT_TAG = "boot";
+/** The name of the snapshot inside the file with the state of a replayed VM. */
+export const CHECKPOINT_TAG = "clusterrr";
 
 /** `record`, `replay`, or nothing: what QEMU's `rr=` says. */
 function rrOf(mode: RunMode): "record" | "replay" | undefined {
@@ -169,7 +171,7 @@ function rrOf(mode: RunMode): "record" | "replay" | undefined {
 function icount(vm: VmHardware, mode: RunMode): string {
   const shift = `shift=${vm.icountShift}`;
   if (mode.kind === "plain") return shift;
-  const snapshot = snapshotOf(mode) === undefined ? "" : `,rrsnapshot=${snapshotOf(mode)!.tag}`;
+  const snapshot = snapshotOf(mode) === undefined ? "" : `,rrsnapshot=${CHECKPOINT_TAG}`;
   const log = mode.kind === "boot" ? "/dev/null" : mode.rrLog;
   return `${shift},rr=${rrOf(mode)},rrfile=${quoted(log)}${snapshot}`;
 }
@@ -187,7 +189,7 @@ function state(mode: RunMode, paths: VmPaths): string[] {
   if (paths.state === undefined) return [];
   const drive = "if=none,id=vmstate";
   if (mode.kind === "boot") return ["-drive", `${drive},format=qcow2,file=${quoted(paths.state)}`];
-  return ["-drive", `${drive},${nested(paths.state)}`, "-loadvm", SNAPSHOT_TAG];
+  return ["-drive", `${drive},${nested(paths.state)}`, "-loadvm", BOOT_TAG];
 }
 
 function isNested(mode: RunMode, paths: VmPaths): boolean {
@@ -258,7 +260,7 @@ function waker(mode: RunMode): string[] {
   return ["-chardev", backend, "-mon", "chardev=wake,mode=readline"];
 }
 
-function snapshotOf(mode: RunMode): { readonly file: string; readonly tag: string } | undefined {
+function snapshotOf(mode: RunMode): string | undefined {
   return mode.kind === "replay" ? mode.snapshot : undefined;
 }
 
@@ -266,7 +268,7 @@ function snapshotOf(mode: RunMode): { readonly file: string; readonly tag: strin
 function vmState(mode: RunMode): string[] {
   const snapshot = snapshotOf(mode);
   if (snapshot === undefined) return [];
-  return ["-drive", `file=${quoted(snapshot.file)},format=qcow2,if=none,id=vmstate`];
+  return ["-drive", `file=${quoted(snapshot)},format=qcow2,if=none,id=vmstate`];
 }
 
 function gdbstub(mode: RunMode): string[] {

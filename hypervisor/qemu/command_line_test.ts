@@ -108,8 +108,11 @@ Deno.test("a replay that is woken has a human monitor more, and nothing else", (
 
 Deno.test("a replay that begins in a snapshot names it, and has a drive without a device for it", () => {
   const bare = build(REPLAY);
-  const resumed = build({ ...REPLAY, snapshot: { file: "/run/a,b/1.vmstate", tag: "here" } });
-  assert.equal(valuesOf(resumed, "-icount")[0], `${valuesOf(bare, "-icount")[0]},rrsnapshot=here`);
+  const resumed = build({ ...REPLAY, snapshot: "/run/a,b/1.vmstate" });
+  assert.equal(
+    valuesOf(resumed, "-icount")[0],
+    `${valuesOf(bare, "-icount")[0]},rrsnapshot=clusterrr`,
+  );
   const drive = "file=/run/a,,b/1.vmstate,format=qcow2,if=none,id=vmstate";
   // Before the disks: QEMU looks for the machine state in the first drive that holds snapshots.
   assert.deepEqual(valuesOf(resumed, "-drive"), [drive, ...valuesOf(bare, "-drive")]);

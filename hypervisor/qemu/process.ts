@@ -14,7 +14,6 @@
  */
 import { HostError, messageOf, ProtocolError, QmpError } from "../../lib/errors.ts";
 import { isDisconnect, QmpClient } from "../qmp/client.ts";
-import { cont, quit, stop } from "../qmp/commands.ts";
 
 const STDERR_KEPT_BYTES = 4096;
 const START_TIMEOUT_MS = 30_000;
@@ -102,19 +101,14 @@ export class QemuProcess {
     return this.#output.tail();
   }
 
-  /** Pauses the guest. @throws {QmpError} */
+  /** Pauses the guest, which then executes nothing any more. @throws {QmpError} */
   async stop(): Promise<void> {
-    await stop(this.qmp);
+    await this.qmp.execute("stop");
   }
 
   /** Lets the guest run. @throws {QmpError} */
   async cont(): Promise<void> {
-    await cont(this.qmp);
-  }
-
-  /** Asks QEMU to end; `exited` tells when it has. @throws {QmpError} */
-  async quit(): Promise<void> {
-    await quit(this.qmp);
+    await this.qmp.execute("cont");
   }
 
   /**
@@ -127,7 +121,7 @@ export class QemuProcess {
 
   async #end(graceMs: number): Promise<QemuExit> {
     if (this.#qmp) {
-      const polite = quit(this.#qmp, graceMs).catch(ignoreQmpError);
+      const polite = this.#qmp.execute("quit", {}, { timeoutMs: graceMs }).catch(ignoreQmpError);
       if (await this.#exitsWithin(graceMs)) return await this.exited;
       this.#signal("SIGTERM");
       await polite;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { HostError, QmpError } from "../../lib/errors.ts";
 import { queryReplay, queryStatus } from "../qmp/commands.ts";
+import { nextEvent } from "../qmp/next_event_fixture.ts";
 import { bareVm, endsWithin, hasEnded, withBareVm, withDirectory } from "./bare_vm.ts";
 import { QemuProcess } from "./process.ts";
 
@@ -11,8 +12,8 @@ Deno.test("a QEMU starts paused, runs, stops and quits", async () => {
     assert.deepEqual(await queryStatus(qemu.qmp), { running: true, status: "running" });
     await qemu.stop();
     assert.deepEqual(await queryStatus(qemu.qmp), { running: false, status: "paused" });
-    assert.deepEqual(await queryReplay(qemu.qmp), { mode: "none", icount: 0n });
-    await qemu.quit();
+    assert.deepEqual(await queryReplay(qemu.qmp), { mode: "none", icount: 0 });
+    assert.deepEqual(await qemu.end(5_000), { code: 0, signal: null });
     assert.deepEqual(await qemu.exited, { code: 0, signal: null });
     assert.deepEqual(await qemu.end(10), { code: 0, signal: null }, "end after the end");
     await assert.rejects(qemu.cont(), QmpError);
@@ -24,12 +25,12 @@ Deno.test("a recording counts instructions", async () => {
     const rr = ["-icount", `shift=3,rr=record,rrfile=${directory}/rr`];
     const qemu = await QemuProcess.start(await bareVm(directory, rr));
     try {
-      assert.deepEqual(await queryReplay(qemu.qmp), { mode: "record", icount: 0n });
+      assert.deepEqual(await queryReplay(qemu.qmp), { mode: "record", icount: 0 });
       await qemu.cont();
       await new Promise((resume) => setTimeout(resume, 200));
       await qemu.stop();
       const first = await queryReplay(qemu.qmp);
-      assert(first.icount > 10_000n, `${first.icount}`);
+      assert(first.icount > 10_000, `${first.icount}`);
       assert.deepEqual(await queryReplay(qemu.qmp), first, "a paused VM stands still");
     } finally {
       assert.deepEqual(await qemu.end(5_000), { code: 0, signal: null });
@@ -109,7 +110,7 @@ Deno.test("a monitor that does not come is a timeout, an interrupt its reason; n
 
 Deno.test("a killed QEMU fails pending calls and tells its signal", async () => {
   await withBareVm([], async (qemu) => {
-    const waiting = assert.rejects(qemu.qmp.nextEvent("STOP", 20_000), QmpError);
+    const waiting = assert.rejects(nextEvent(qemu.qmp, "STOP", 20_000), QmpError);
     Deno.kill(qemu.pid, "SIGKILL");
     assert.deepEqual(await qemu.exited, { code: 137, signal: "SIGKILL" });
     await waiting;

@@ -7,6 +7,7 @@ import { QemuProcess } from "./process.ts";
 import { RamCopier } from "./ram_digest.ts";
 import { ramRanges } from "./memory_map.ts";
 import { queryReplay, registers, replayBreak, saveMemory } from "../qmp/commands.ts";
+import { nextEvent } from "../qmp/next_event_fixture.ts";
 
 const RANGES = ramRanges("pc", 32);
 
@@ -99,7 +100,7 @@ Deno.test("a replay of SeaBIOS stops at the recorded instruction in the recorded
     const replay = await QemuProcess.start(await options("replay"));
     try {
       await replayBreak(replay.qmp, recorded.replay);
-      const stopped = replay.qmp.nextEvent("STOP", 20_000);
+      const stopped = nextEvent(replay.qmp, "STOP", 20_000);
       await replay.cont();
       await stopped;
       assert.deepEqual(await digest(replay), recorded);

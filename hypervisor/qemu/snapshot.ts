@@ -13,10 +13,7 @@ import { z } from "zod";
 import { run } from "../../host/command.ts";
 import { ClusterrrError, QmpError } from "../../lib/errors.ts";
 import type { QmpClient } from "../qmp/client.ts";
-import { diskNode } from "./command_line.ts";
-
-/** The name of the snapshot inside every file. */
-export const SNAPSHOT_TAG = "clusterrr";
+import { CHECKPOINT_TAG, diskNode } from "./command_line.ts";
 
 const NODE = "vmstate0";
 const JOB = "clusterrr-snapshot";
@@ -53,13 +50,13 @@ export async function saveSnapshot(
     });
     try {
       await runJob(qmp, "snapshot-save", {
-        tag: SNAPSHOT_TAG,
+        tag: CHECKPOINT_TAG,
         vmstate: NODE,
         devices: [NODE, ...disks],
       });
       for (const { from, to } of overlays) await Deno.copyFile(from, to);
       if (disks.length > 0) {
-        await runJob(qmp, "snapshot-delete", { tag: SNAPSHOT_TAG, devices: disks });
+        await runJob(qmp, "snapshot-delete", { tag: CHECKPOINT_TAG, devices: disks });
       }
       return true;
     } finally {

@@ -42,8 +42,6 @@ interface PendingCall {
 }
 
 export class QmpClient {
-  /** QEMU's own version, `7.2.22`. */
-  readonly version: string;
   /** Resolves once the connection has ended, whoever ended it. */
   readonly closed: Promise<void>;
   readonly #conn: Deno.UnixConn;
@@ -52,16 +50,14 @@ export class QmpClient {
   /** Calls that timed out, whose reply may still come. */
   readonly #abandoned = new Set<number>();
   readonly #listeners = new Map<string, Set<(event: QmpEvent) => void>>();
-  readonly #eventWaits = new Set<() => void>();
   #lastId = 0;
   #sending: Promise<void> = Promise.resolve();
   #ended = false;
   #protocolError: ProtocolError | undefined;
 
-  private constructor(conn: Deno.UnixConn, path: string, version: string, lines: LineReader) {
+  private constructor(conn: Deno.UnixConn, path: string, lines: LineReader) {
     this.#conn = conn;
     this.#path = path;
-    this.version = version;
     this.closed = this.#readMessages(lines);
   }
 
@@ -83,7 +79,7 @@ export class QmpClient {
     signal.addEventListener("abort", hangUp);
     try {
       const lines = new LineReader(conn);
-      const version = parseGreeting(await lineOf(lines));
+      parseGreeting(await lineOf(lines));
       await writeWhole(conn, { execute: "qmp_capabilities", id: 0 });
       const reply = parseMessage(await lineOf(lines));
       if (reply.kind === "error") {
@@ -91,7 +87,7 @@ export class QmpClient {
       }
       signal.removeEventListener("abort", hangUp);
       if (signal.aborted) throw givenUp();
-      return new QmpClient(conn, path, version, lines);
+      return new QmpClient(conn, path, lines);
     } catch (cause) {
       signal.removeEventListener("abort", hangUp);
       closeQuietly(conn);
@@ -139,39 +135,11 @@ export class QmpClient {
     );
   }
 
-  /** Calls `listener` at each event of that name; the function returned ends that. */
-  on(name: string, listener: (event: QmpEvent) => void): () => void {
+  /** Calls `listener` at each event of that name. */
+  on(name: string, listener: (event: QmpEvent) => void): void {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners);
     listeners.add(listener);
-    return () => void listeners.delete(listener);
-  }
-
-  /**
-   * The next event of that name. Call it *before* the command that causes the event, which may
-   * arrive before the command's reply.
-   * @throws {QmpError} of class `Timeout` or `Disconnected`
-   */
-  nextEvent(name: string, timeoutMs: number): Promise<QmpEvent> {
-    if (this.#ended) return Promise.reject(this.#endedError(`event ${name}`));
-    const { promise, resolve, reject } = Promise.withResolvers<QmpEvent>();
-    const settle = (cause: ClusterrrError | undefined) => {
-      clearTimeout(timer);
-      remove();
-      this.#eventWaits.delete(fail);
-      if (cause) reject(cause);
-    };
-    const fail = () => settle(this.#endedError(`event ${name}`));
-    const timer = setTimeout(
-      () => settle(new QmpError(`event ${name}`, "Timeout", `none within ${timeoutMs} ms`)),
-      timeoutMs,
-    );
-    const remove = this.on(name, (event) => {
-      settle(undefined);
-      resolve(event);
-    });
-    this.#eventWaits.add(fail);
-    return promise;
   }
 
   /** Ends the connection; QEMU runs on. Pending calls fail. */
@@ -224,7 +192,6 @@ export class QmpClient {
     closeQuietly(this.#conn);
     for (const call of this.#pending.values()) call.reject(this.#endedError(call.command));
     this.#pending.clear();
-    for (const fail of [...this.#eventWaits]) fail();
   }
 
   #endedError(command: string): ClusterrrError {

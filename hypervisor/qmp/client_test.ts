@@ -24,7 +24,6 @@ Deno.test("replies are routed by id, in whatever order they come", async () => {
     for (const command of commands.reverse()) await peer.reply(command, command.arguments);
   }, async (path) => {
     const qmp = await QmpClient.connect(path, QUICK);
-    assert.equal(qmp.version, "7.2.22");
     const values = await Promise.all([1, 2, 3].map((n) => qmp.execute("echo", { n }, QUICK)));
     assert.deepEqual(values, [{ n: 1 }, { n: 2 }, { n: 3 }]);
     await qmp.close();
@@ -47,37 +46,21 @@ Deno.test("a refused command is a QmpError with QEMU's class and words", async (
   });
 });
 
-Deno.test("events reach listeners and waiters, also ahead of the reply", async () => {
+Deno.test("events reach listeners, also ahead of the reply", async () => {
   await withFakeMonitor(async (peer) => {
     await peer.greet();
     const command = await peer.command();
     await peer.send(EVENT + EVENT);
     await peer.reply(command, {});
-    const last = await peer.command();
-    await peer.send(EVENT);
-    await peer.reply(last, {});
   }, async (path) => {
     const qmp = await QmpClient.connect(path, QUICK);
     let heard = 0;
-    const silence = qmp.on("STOP", () => heard++);
-    const next = qmp.nextEvent("STOP", 5_000);
-    await qmp.execute("stop", {}, QUICK);
-    assert.deepEqual(await next, { name: "STOP", data: { n: 1 }, timestampUs: 1_000_000 });
-    assert.equal(heard, 2);
-    silence();
+    qmp.on("STOP", (event) => {
+      assert.deepEqual(event, { name: "STOP", data: { n: 1 }, timestampUs: 1_000_000 });
+      heard++;
+    });
     await qmp.execute("stop", {}, QUICK);
     assert.equal(heard, 2);
-    await qmp.close();
-  });
-});
-
-Deno.test("an event that does not come is a timeout", async () => {
-  await withFakeMonitor(async (peer) => {
-    await peer.greet();
-    await assert.rejects(peer.command(), /the client has gone/);
-  }, async (path) => {
-    const qmp = await QmpClient.connect(path, QUICK);
-    await assert.rejects(qmp.nextEvent("STOP", 20), refusal("Timeout", "event STOP"));
     await qmp.close();
   });
 });
@@ -110,16 +93,14 @@ Deno.test("a disconnect fails every pending and every later call", async () => {
     const calls = await Promise.allSettled([
       qmp.execute("one", {}, QUICK),
       qmp.execute("two", {}, QUICK),
-      qmp.nextEvent("STOP", 5_000),
     ]);
-    for (const [i, command] of ["one", "two", "event STOP"].entries()) {
+    for (const [i, command] of ["one", "two"].entries()) {
       const call = calls[i]!;
       assert(call.status === "rejected");
       refusal("Disconnected", command)(call.reason);
     }
     await qmp.closed;
     await assert.rejects(qmp.execute("three", {}, QUICK), refusal("Disconnected", "three"));
-    await assert.rejects(qmp.nextEvent("STOP", 5_000), refusal("Disconnected"));
   });
 });
 
@@ -211,7 +192,7 @@ Deno.test("results of another shape are refused", async () => {
     const qmp = await QmpClient.connect(path, QUICK);
     await assert.rejects(queryReplay(qmp), ProtocolError);
     await assert.rejects(queryReplay(qmp), ProtocolError);
-    assert.deepEqual(await queryReplay(qmp), { mode: "play", icount: 12n });
+    assert.deepEqual(await queryReplay(qmp), { mode: "play", icount: 12 });
     assert.equal(await registers(qmp), "RAX=0\nRBX=1\n");
     await qmp.close();
   });

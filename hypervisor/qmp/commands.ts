@@ -5,14 +5,13 @@
  */
 import { z } from "zod";
 import { ProtocolError, QmpError } from "../../lib/errors.ts";
-import { type InstructionCount, instructionCount } from "../../lib/units.ts";
 import type { QmpClient } from "./client.ts";
 
 export type ReplayMode = "none" | "record" | "play";
 
 export interface ReplayState {
   readonly mode: ReplayMode;
-  readonly icount: InstructionCount;
+  readonly icount: number;
 }
 
 /** QAPI's `RunState`, of which these matter here: `running`, `paused`, `prelaunch`, `shutdown`. */
@@ -32,21 +31,6 @@ const virtioDevicesShape = z.array(z.object({ name: z.string(), path: z.string()
 const virtioQueueShape = z.object({ inuse: z.number() });
 const statusShape = z.object({ running: z.boolean(), status: z.string() });
 
-/** Pauses the VM; when it returns, the guest executes nothing any more. */
-export async function stop(qmp: QmpClient): Promise<void> {
-  await qmp.execute("stop");
-}
-
-/** Lets the VM run. */
-export async function cont(qmp: QmpClient): Promise<void> {
-  await qmp.execute("cont");
-}
-
-/** Ends QEMU in an orderly way: a recording's log gets its end. QEMU replies before it exits. */
-export async function quit(qmp: QmpClient, timeoutMs?: number): Promise<void> {
-  await qmp.execute("quit", {}, timeoutMs === undefined ? {} : { timeoutMs });
-}
-
 export async function queryStatus(qmp: QmpClient): Promise<RunStatus> {
   return await qmp.execute("query-status", {}, { shape: statusShape });
 }
@@ -60,12 +44,12 @@ export async function queryReplay(qmp: QmpClient): Promise<ReplayState> {
   if (!Number.isSafeInteger(icount)) {
     throw new ProtocolError(`QMP: query-replay returned an inexact instruction count ${icount}`);
   }
-  return { mode, icount: instructionCount(icount) };
+  return { mode, icount };
 }
 
 /** Makes a replay pause at that count; there is one such break at a time. */
-export async function replayBreak(qmp: QmpClient, icount: InstructionCount): Promise<void> {
-  await qmp.execute("replay-break", { icount: Number(icount) });
+export async function replayBreak(qmp: QmpClient, icount: number): Promise<void> {
+  await qmp.execute("replay-break", { icount });
 }
 
 /**
@@ -129,16 +113,16 @@ export async function hostAddress(qmp: QmpClient, address: number): Promise<numb
 }
 
 /**
- * Saves the paused VM as the snapshot `name`, into the first writable drive and every disk.
+ * Saves the paused VM as the snapshot `tag`, into the first writable drive and every disk.
  * @returns false where QEMU cannot just now, since it has work under way that only a running VM ends
  * @throws {QmpError} where it cannot at all
  */
-export async function saveSnapshot(
+export async function saveVm(
   qmp: QmpClient,
-  name: string,
+  tag: string,
   timeoutMs: number,
 ): Promise<boolean> {
-  const said = (await qmp.hmp(`savevm ${name}`, { timeoutMs })).trim();
+  const said = (await qmp.hmp(`savevm ${tag}`, { timeoutMs })).trim();
   if (said === "") return true;
   if (/right now/.test(said)) return false;
   throw new QmpError("savevm", "GenericError", said);

@@ -6,7 +6,6 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { FormatError, VersionError } from "../errors.ts";
-import { instructionCount } from "../units.ts";
 import { OutwardComparison } from "./outward_comparison.ts";
 import { type OutwardSource, RecordedOutward, TracedOutward } from "./outward.ts";
 import { openRun } from "./runs.ts";
@@ -49,7 +48,7 @@ function writeGolden(path: string): void {
   send("db", 1);
   writer.diverged({
     vm: "db",
-    instructionCount: instructionCount(1500),
+    instructionCount: 1500n,
     sendNumber: 1,
     what: "it sent a frame that the recording does not have",
     expected: "no frame",
@@ -257,7 +256,7 @@ Deno.test("two replays that diverge are equal only if they do so in the same way
   inDirectory((dir) => {
     const divergence = (what: string) => ({
       vm: "vm",
-      instructionCount: instructionCount(99),
+      instructionCount: 99n,
       sendNumber: null,
       ...{ what, expected: "", actual: "", likelyCause: "" },
     });

@@ -11,7 +11,7 @@
  * replay has sent it. The first difference stops everything.
  */
 import { type Divergence, DivergenceError } from "../errors.ts";
-import { instructionCount, type VmNumber } from "../units.ts";
+import type { VmNumber } from "../units.ts";
 import { hashFrame, storedHash } from "./frame_matcher.ts";
 import { hexDump } from "./hex_dump.ts";
 import type { OtherHostsPort } from "./other_hosts.ts";
@@ -597,7 +597,7 @@ export class ReplayingAgent {
     const icount = await Promise.race([stream.vm.icount().catch(() => near), timeout]);
     throw new DivergenceError({
       vm: stream.vm.name,
-      instructionCount: instructionCount(icount),
+      instructionCount: BigInt(icount),
       likelyCause: this.options.likelyCause,
       ...how,
     });
