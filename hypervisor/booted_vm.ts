@@ -94,8 +94,11 @@ export class BootedVm extends QemuVm {
   override async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await super.close();
-    closeFd(this.#tap);
+    try {
+      await super.close();
+    } finally {
+      closeFd(this.#tap);
+    }
   }
 }
 

@@ -8,7 +8,7 @@ import type { VmEnd } from "../lib/roles/ports.ts";
 import type { VmNumber } from "../lib/units.ts";
 import { Capture } from "./capture.ts";
 import type { CommandLineOptions, VmHardware, VmPaths } from "./qemu/command_line.ts";
-import { QemuProcess } from "./qemu/process.ts";
+import { QemuProcess, START_TIMEOUT_MS } from "./qemu/process.ts";
 import type { RamCopier } from "./qemu/ram_digest.ts";
 import type { QmpClient } from "./qmp/client.ts";
 import { queryReplay } from "./qmp/commands.ts";
@@ -71,6 +71,7 @@ export abstract class QemuVm {
   protected readonly paths: ReturnType<typeof pathsOf>;
   protected readonly serial: SerialInput | undefined;
   readonly #setEnd: (end: VmEnd) => void;
+  #hasEnded = false;
   #process: QemuProcess | undefined;
   #capture: Capture | undefined;
   /** Why we ended it. */
@@ -81,7 +82,10 @@ export abstract class QemuVm {
     this.paths = pathsOf(run);
     const { promise, resolve } = Promise.withResolvers<VmEnd>();
     this.ended = promise;
-    this.#setEnd = resolve;
+    this.#setEnd = (end) => {
+      this.#hasEnded = true;
+      resolve(end);
+    };
     if (serialInput !== undefined) {
       this.serial = new SerialInput(this.paths.serialInput!, run.console, serialInput);
     }
@@ -101,6 +105,11 @@ export abstract class QemuVm {
     return this.run.hardware.name;
   }
 
+  /** Whether {@link ended} has resolved. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
   /** The monitor; a VM that stands can be looked at. */
   get qmp(): QmpClient {
     return this.process.qmp;
@@ -114,6 +123,7 @@ export abstract class QemuVm {
       enter: this.run.enter,
       qmpPath: this.paths.qmp,
       logPath: this.paths.messages,
+      timeoutMs: this.#startTimeoutMs(),
       signal: this.run.signal,
     });
     this.#process = process;
@@ -128,6 +138,16 @@ export abstract class QemuVm {
     process.qmp.on("BLOCK_IO_ERROR", ({ data }) => this.#diskFailed(data));
     this.run.started(process.pid);
     this.#capture = new Capture(this.paths.capture, captureBuffer);
+  }
+
+  /** QEMU loads a saved state, at some 100 MB/s on a slow disk, before its monitor answers. */
+  #startTimeoutMs(): number {
+    return START_TIMEOUT_MS + (this.loadsState() ? this.run.hardware.memoryMiB * 10 : 0);
+  }
+
+  /** Whether it starts from a state that was saved. */
+  protected loadsState(): boolean {
+    return this.run.state !== undefined;
   }
 
   /**

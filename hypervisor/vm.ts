@@ -81,7 +81,6 @@ abstract class PortedVm extends QemuVm implements VmPort {
 /** A VM that is being recorded. */
 export class RecordedQemu extends PortedVm implements RecordedVm {
   readonly #log: LogReader;
-  #gone = false;
 
   /**
    * Makes the FIFOs.
@@ -90,7 +89,6 @@ export class RecordedQemu extends PortedVm implements RecordedVm {
   constructor(run: VmRun, private readonly tap: string, serialInput?: string) {
     super(run, serialInput);
     this.#log = new LogReader(this.paths.log);
-    this.ended.then(() => this.#gone = true);
   }
 
   protected override commandLine(): string[] {
@@ -109,7 +107,7 @@ export class RecordedQemu extends PortedVm implements RecordedVm {
 
   readLog(): Uint8Array | "again" | "closed" {
     this.serial?.move();
-    return this.#log.read(this.#gone);
+    return this.#log.read(this.hasEnded);
   }
 
   unreadLog(): number {
@@ -117,8 +115,11 @@ export class RecordedQemu extends PortedVm implements RecordedVm {
   }
 
   override async close(): Promise<void> {
-    await super.close();
-    this.#log.close();
+    try {
+      await super.close();
+    } finally {
+      this.#log.close();
+    }
   }
 }
 
@@ -156,6 +157,10 @@ export class ReplayedQemu extends PortedVm implements ReplayedVm {
     super(run);
     this.#log = new LogWriter(this.paths.log);
     readiness.addLog(this.number, this.#log.fd);
+  }
+
+  protected override loadsState(): boolean {
+    return this.options.snapshot !== undefined || super.loadsState();
   }
 
   protected override commandLine(): string[] {

@@ -32,6 +32,7 @@ import {
   type SnapshotManifest,
   writeSnapshotManifest,
 } from "../lib/snapshot/snapshot.ts";
+import { settleAll } from "../lib/settle_all.ts";
 import { nameTaken, SnapshotStore } from "../lib/snapshot/store.ts";
 import { sendFrames } from "../net/frame_socket.ts";
 import { openTap } from "../net/tap.ts";
@@ -229,9 +230,7 @@ async function bootInto(
 }
 
 async function all(vms: readonly BootedVm[], work: (vm: BootedVm) => Promise<void>): Promise<void> {
-  const done = await Promise.allSettled(vms.map(work));
-  const failed = done.find((result) => result.status === "rejected");
-  if (failed !== undefined) throw failed.reason;
+  await settleAll(vms.map(work));
 }
 
 /** Waits for the text on every console, then for the time. */

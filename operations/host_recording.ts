@@ -37,6 +37,7 @@ import {
 import { RecordingAgent, type VmProgress } from "../lib/roles/recording_agent.ts";
 import type { RecordingAgentPort, RecordingEnd } from "../lib/roles/recording_coordinator.ts";
 import type { RecordingValues } from "../lib/telemetry/role_values.ts";
+import { settleAll } from "../lib/settle_all.ts";
 import type { VmNumber } from "../lib/units.ts";
 import { describeHost } from "./host.ts";
 import { hardwareOf, portableCommandLine } from "./machine.ts";
@@ -147,22 +148,20 @@ export class HostRecording implements RecordingAgentPort {
     this.#recorder = await armRecorder(this.#network, networkPlan);
     this.#cleanup.defer(() => this.#recorder.close());
     const ramCopier = new RamCopier(run.path);
-    const machines = await Promise.all(
+    const machines = await settleAll(
       this.#vms.map((vm) => this.#makeVm(vm, run, ramCopier, signal)),
     );
     writeManifest(plan.directory, this.#manifest);
 
     say("starting the VMs");
-    const starts = await Promise.allSettled([
+    await settleAll([
       ...machines.map((machine) => machine.start()),
       ...(snapshot === undefined ? [] : [verifySnapshot(snapshot)]), // it takes as long
-    ]);
-    const failed = starts.find((start) => start.status === "rejected");
-    if (failed !== undefined) {
+    ]).catch((error) => {
       throw signal.aborted
         ? new InterruptedError("Interrupted before the recording began.")
-        : failed.reason;
-    }
+        : error;
+    });
     this.#agent = new RecordingAgent(
       machines.map((vm) => ({
         vm,

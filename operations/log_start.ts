@@ -51,6 +51,7 @@ async function recordShortly(vm: RecordedQemu): Promise<Uint8Array<ArrayBuffer>>
       else chunks.push(chunk.slice());
     }
   })();
+  reading.catch(() => {}); // its failure shows where it is awaited
   try {
     await vm.start();
     await vm.resume();

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { inspectQemu } from "../hypervisor/qemu/capabilities.ts";
 import { tableForQemu } from "../hypervisor/rr_log/tables.ts";
-import { InterruptedError } from "../lib/errors.ts";
+import { InterruptedError, messageOf } from "../lib/errors.ts";
 import { placementNote } from "../lib/cluster/placement.ts";
 import type {
   Progress,
@@ -69,7 +69,10 @@ export async function record(
       recording.plan.directory,
     );
   } finally {
-    await recording.close();
+    // What was recorded is there, whatever cannot be taken away.
+    await recording.close().catch((error) =>
+      progress.note(`${messageOf(error)}\n\`clusterrr clean\` removes what is left.`)
+    );
   }
 }
 

@@ -17,6 +17,7 @@ import {
   lastEpoch,
   nextStop,
   timeOfLastReceive,
+  type VmStop,
 } from "../lib/roles/cluster_cut.ts";
 import { type LogCensus, sendsBefore, type VmPosition } from "../lib/roles/log_census.ts";
 import type {
@@ -166,22 +167,31 @@ export class ReplaySession implements SessionPort {
   /**
    * Brings one VM on, from stop to stop, until it has sent a frame, and those before it whose frames it
    * needs: where no cut can be stopped at, this is the least that has to move.
+   * @param underWay where others are to go that need a frame of this one: with them it moves, where it needs one of theirs
    */
-  async #makeSend(vm: VmNumber, source: VmNumber, sendNumber: number): Promise<void> {
+  async #makeSend(
+    vm: VmNumber,
+    source: VmNumber,
+    sendNumber: number,
+    underWay: ReadonlyMap<VmNumber, VmStop> = new Map(),
+  ): Promise<void> {
     const census = this.recording.censuses.get(source);
     if (census === undefined) throw this.#cannotGoOn(source);
     const machine = this.world.vm(source).vm;
     while (this.world.sent(source) <= sendNumber) {
+      this.signal.throwIfAborted();
       const { receives } = this.world.counts().get(source)!;
-      const stop = nextStop(census, { icount: await machine.icount(), receives });
-      const { sources, numbers } = census.receives;
-      for (let i = receives; i < (stop?.receives ?? 0); i++) {
-        if (sources[i] === 0 || numbers[i]! < this.world.sent(sources[i]!)) continue;
-        if (sources[i] !== vm) await this.#makeSend(vm, sources[i]!, numbers[i]!);
-        else throw this.#cannotStop();
-      }
+      const icount = await machine.icount();
+      const stop = nextStop(census, { icount, receives });
       if (stop === undefined) throw this.#cannotStop();
-      await this.world.runTo({ time: this.#time, stops: new Map([[source, stop]]) });
+      const stops = new Map([...underWay, [source, stop]]);
+      const { sources, numbers } = census.receives;
+      for (let i = receives; i < stop.receives; i++) {
+        if (sources[i] === 0 || numbers[i]! < this.world.sent(sources[i]!)) continue;
+        if (sources[i] === vm) throw this.#cannotStop();
+        if (!underWay.has(sources[i]!)) await this.#makeSend(vm, sources[i]!, numbers[i]!, stops);
+      }
+      await this.world.runTo({ time: this.#time, stops });
     }
     const time = census.sendTimes[sendNumber]!;
     if (time > this.#time) this.#time = time;

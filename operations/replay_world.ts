@@ -46,6 +46,7 @@ import {
   type VmReplayResult,
 } from "../lib/roles/replaying_agent.ts";
 import { type CheckResult, StateChecker } from "../lib/roles/state_checker.ts";
+import { settleAll } from "../lib/settle_all.ts";
 import { sleep } from "../lib/sleep.ts";
 import { lamportTime, type VmNumber } from "../lib/units.ts";
 import { type FrameInFlight, RetransmissionQueue } from "../net/retransmit/queue.ts";
@@ -213,7 +214,7 @@ export class ReplayWorld {
     const { options, recording: { manifest, censuses } } = this;
     const readiness = new Readiness();
     this.#cleanup.defer(() => readiness.close());
-    const replaying = await Promise.all(manifest.vms.map((vm) => this.#makeVm(vm, readiness)));
+    const replaying = await settleAll(manifest.vms.map((vm) => this.#makeVm(vm, readiness)));
     this.#vms.sort((a, b) => a.vm.number - b.vm.number);
     const { windowEpochs = WINDOW_EPOCHS } = options;
     this.#agent = new ReplayingAgent(replaying, this.#queue, readiness, {
@@ -232,7 +233,7 @@ export class ReplayWorld {
     const timer = setInterval(() => this.#show(), PROGRESS_EVERY_MS);
     this.#cleanup.defer(() => clearInterval(timer));
     options.progress.show({ phase: "starting the VMs", vms: [] });
-    await Promise.all(this.#vms.map(({ vm }) => vm.start()));
+    await settleAll(this.#vms.map(({ vm }) => vm.start()));
   }
 
   async #makeVm(recorded: ManifestVm, readiness: Readiness) {
@@ -472,7 +473,7 @@ export class ReplayWorld {
   }
 
   async #icountOf(vm: ReplayedQemu): Promise<number> {
-    return this.#agent.hasEnded(vm.number) ? Infinity : await vm.icount();
+    return vm.hasEnded || this.#agent.hasEnded(vm.number) ? Infinity : await vm.icount();
   }
 
   /** What every VM has received and sent. One that a debugger lets run has sent more before long. */

@@ -16,7 +16,7 @@ import { HostError, messageOf, ProtocolError, QmpError } from "../../lib/errors.
 import { isDisconnect, QmpClient } from "../qmp/client.ts";
 
 const STDERR_KEPT_BYTES = 4096;
-const START_TIMEOUT_MS = 30_000;
+export const START_TIMEOUT_MS = 30_000;
 
 export interface QemuStart {
   /** The VM's name, for messages. */

@@ -6,7 +6,7 @@
 export interface Terminal {
   /** Writes to standard output, whole, before it returns. */
   out(text: string): void;
-  /** Writes to standard error, whole, before it returns; nothing once nobody can read it. */
+  /** Writes to standard error, whole, before it returns; nothing where that cannot be written to. */
   err(text: string): void;
   /** Whether a person reads standard output, and colours are wanted. */
   readonly outColor: boolean;
@@ -44,8 +44,9 @@ export function processTerminal(): Terminal {
     err: (text) => {
       try {
         writeAll(Deno.stderr, text);
-      } catch (cause) {
-        if (!readerHasGone(cause)) throw cause;
+      } catch {
+        // Nobody reads it any more, or the disk that it goes to is full: there is no other place to say so, and a
+        // recording is not to end for it.
       }
     },
     outColor: wanted && Deno.stdout.isTerminal(),

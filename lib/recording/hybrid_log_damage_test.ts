@@ -47,6 +47,18 @@ Deno.test("every truncation of the last segment opens up to its last whole block
         FormatError,
       );
     }
+    // A power loss may keep a file's length and not its pages.
+    for (const zeros of [30, 48, bytes.length]) {
+      Deno.writeFileSync(`${cut}/${last}`, new Uint8Array(zeros));
+      const log = readItems(HybridLogReader.open(cut, VM));
+      assert.equal(log.blocks, before);
+      assert.match(log.ending.reason, /cut off: its header is cut off/);
+    }
+    const first = `${cut}/${segmentName(0)}`;
+    const whole = Deno.readFileSync(first);
+    Deno.writeFileSync(first, new Uint8Array(whole.length));
+    assert.throws(() => readItems(HybridLogReader.open(cut, VM)), /yet another segment follows/);
+    Deno.writeFileSync(first, whole);
     Deno.removeSync(`${cut}/${last}`);
     const log = readItems(HybridLogReader.open(cut, VM));
     assert.equal(log.blocks, before);

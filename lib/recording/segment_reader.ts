@@ -42,7 +42,7 @@ export type SegmentRecord =
 const SEARCH_BYTES = 1 << 20;
 
 export class SegmentReader {
-  /** `undefined` where the file is cut off inside it. */
+  /** `undefined` where the file is cut off inside it, or has zeros in its place. */
   readonly header: SegmentHeader | undefined;
   readonly #file: Deno.FsFile;
   readonly #size: number;
@@ -60,6 +60,7 @@ export class SegmentReader {
       this.#size = this.#file.statSync().size;
       if (this.#size < SEGMENT_HEADER_BYTES) return;
       const bytes = this.#read(0, SEGMENT_HEADER_BYTES);
+      if (bytes.every((byte) => byte === 0)) return; // a power loss kept the length and not the first page
       this.header = decodeSegmentHeader(bytes, path);
       this.#seed = checksumSeed(bytes);
     } catch (error) {

@@ -31,11 +31,17 @@ export class RingReader {
   readonly #memory: RingMemory;
   readonly #headers: Int32Array;
   #position: bigint;
+  #isBusy = false;
 
   constructor(memory: RingMemory) {
     this.#memory = memory;
     this.#headers = new Int32Array(memory.data.buffer, memory.data.byteOffset);
     this.#position = Atomics.load(memory.consumer, 0);
+  }
+
+  /** Whether the last call of {@link drain} ended at a record that a program was still writing. */
+  get isBusy(): boolean {
+    return this.#isBusy;
   }
 
   /**
@@ -49,11 +55,15 @@ export class RingReader {
     const start = Number(this.#position & BigInt(bytes - 1));
     let used = 0;
     let records = 0;
+    this.#isBusy = false;
     try {
       while (used < available) {
         const at = (start + used) & (bytes - 1);
         const header = Atomics.load(this.#headers, at >> 2) >>> 0;
-        if ((header & BUSY) !== 0) break;
+        if ((header & BUSY) !== 0) {
+          this.#isBusy = true;
+          break;
+        }
         const length = header & LENGTH_MASK;
         used += (RECORD_HEADER_BYTES + length + 7) & ~7;
         if ((header & DISCARDED) !== 0) continue;

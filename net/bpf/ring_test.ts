@@ -55,10 +55,10 @@ Deno.test("a record that is still being written holds up those behind it", () =>
   writer.put([1]);
   const busy = writer.put([2, 3], BUSY) as bigint;
   writer.put([4]);
-  assert.deepEqual(taken(reader), [[1]]);
-  assert.deepEqual(taken(reader), []);
+  assert.deepEqual([reader.isBusy, taken(reader), reader.isBusy], [false, [[1]], true]);
+  assert.deepEqual([taken(reader), reader.isBusy], [[], true]);
   writer.submit(busy, [2, 3]);
-  assert.deepEqual(taken(reader), [[2, 3], [4]]);
+  assert.deepEqual([taken(reader), reader.isBusy], [[[2, 3], [4]], false]);
   assert.equal(writer.memory.consumer[0], writer.memory.producer[0]);
 });
 

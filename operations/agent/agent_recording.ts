@@ -208,7 +208,11 @@ export class AgentRecording {
         if (tunnel !== undefined) logTunnelLosses(this.#log, tunnel, this.plan.tunnel!.port);
       } finally {
         // Whatever cannot be written: VMs, network and processes go.
-        await recording?.close();
+        await recording?.close().catch((error) =>
+          this.#log.error("not all of the recording could be taken away: {reason}", {
+            reason: messageOf(error),
+          })
+        );
         this.#recording = undefined; // its buffers are large; what it came to may be asked for long after
         this.#enter("concluded");
         for (const { name, framesSent, icount, ended } of this.#vms) {
