@@ -25,13 +25,6 @@ export function imagesDirectory(
   return env("CLUSTERRR_IMAGES") || "/var/lib/clusterrr/images";
 }
 
-/** An image in the store. */
-export interface StoredImage {
-  readonly sha256: string;
-  readonly path: string;
-  readonly bytes: number;
-}
-
 /** The images of one directory, which need not be there yet. */
 export class ImageStore {
   constructor(
@@ -87,14 +80,6 @@ export class ImageStore {
         { cause },
       );
     }
-  }
-
-  /** All images, by digest. */
-  list(): StoredImage[] {
-    return this.#names().filter((name) => NAME.test(name)).sort().map((sha256) => {
-      const path = this.#path(sha256);
-      return { sha256, path, bytes: Deno.statSync(path).size };
-    });
   }
 
   /** What adding processes left that were killed. */

@@ -29,9 +29,8 @@ Deno.test("image store: CLUSTERRR_IMAGES names its directory", () => {
   assert.equal(imagesDirectory((name) => name === "CLUSTERRR_IMAGES" ? "/x" : undefined), "/x");
 });
 
-Deno.test("image store: a file is linked, found by its digest, and listed", () =>
+Deno.test("image store: a file is linked, and found by its digest", () =>
   withStore(async (store, directory) => {
-    assert.deepEqual(store.list(), []);
     assert.equal(store.find(DIGEST), undefined);
     await Deno.writeFile(`${directory}/kernel`, CONTENT);
     await Deno.symlink("kernel", `${directory}/name`);
@@ -40,7 +39,6 @@ Deno.test("image store: a file is linked, found by its digest, and listed", () =
     assert.deepEqual(await Deno.readFile(path), CONTENT);
     assert.equal(Deno.lstatSync(path).ino, Deno.statSync(`${directory}/kernel`).ino);
     assert.equal(await store.add(`${directory}/kernel`, DIGEST), path, "adding again is no error");
-    assert.deepEqual(store.list(), [{ sha256: DIGEST, path, bytes: CONTENT.length }]);
     assert.deepEqual(filesIn(store.directory), [DIGEST]);
   }));
 
@@ -64,7 +62,7 @@ Deno.test("image store: a stream is not visible before its end", () =>
     async function* watched(): AsyncGenerator<Uint8Array> {
       for await (const portion of portions(CONTENT, 50_000)) {
         assert.equal(store.find(DIGEST), undefined);
-        assert.deepEqual(store.list(), []);
+        assert.ok(!filesIn(store.directory).includes(DIGEST));
         yield portion;
       }
     }
@@ -118,7 +116,6 @@ Deno.test("image store: a source or a directory that is not there is named", () 
     const inFile = new ImageStore(`${directory}/file/images`);
     await assert.rejects(inFile.add(portions(CONTENT, 1000), DIGEST), HostError);
     assert.equal(inFile.find(DIGEST), undefined);
-    assert.deepEqual(inFile.list(), []);
     assert.throws(() => store.find("../kernel"), /not a SHA-256/);
   }));
 
@@ -129,7 +126,6 @@ Deno.test("image store: what a killed process left is removed a day later", () =
     const store = new ImageStore(directory);
     await store.add(portions(CONTENT, 1000), DIGEST);
     assert.deepEqual(filesIn(directory).sort(), [".partial-new", DIGEST]);
-    assert.deepEqual(store.list().map((image) => image.sha256), [DIGEST]);
     const tomorrow = new ImageStore(directory, () => Date.now() + 25 * 3_600_000);
     const other = CONTENT.subarray(1);
     await tomorrow.add(portions(other, 1000), sha256(other));

@@ -304,10 +304,6 @@ export class Epoll {
     this.#control(1, fd, events);
   }
 
-  modify(fd: Fd, events: number): void {
-    this.#control(3, fd, events);
-  }
-
   remove(fd: Fd): void {
     this.#control(2, fd, 0);
   }

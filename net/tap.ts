@@ -2,6 +2,7 @@
 import { HostError } from "../lib/errors.ts";
 import {
   closeFd,
+  ENXIO,
   errno,
   type Fd,
   inNetns,
@@ -17,7 +18,6 @@ const IFF_NO_PI = 0x1000;
 const IFREQ_BYTES = 40;
 const IFREQ_FLAGS = 16;
 const EBUSY = 16;
-const ENXIO = 6;
 
 const ADVICE: Record<number, string> = {
   [EBUSY]: "A VM has this tap open already: arm the recorder before QEMU starts.",

@@ -125,7 +125,6 @@ Deno.test("stop replies", () => {
     reply: "T05thread:p01.01;awatch:0000000000200348;",
     signal: 5,
     exited: false,
-    thread: "thread:p01.01;",
     watch: "awatch:0000000000200348;",
   });
   assert.equal(parseStop("W00").exited, true);

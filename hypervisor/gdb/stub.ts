@@ -22,15 +22,12 @@ export interface Stop {
   readonly signal: number;
   /** The VM has ended: there is no stub any more. */
   readonly exited: boolean;
-  /** `thread:p01.01;` */
-  readonly thread: string;
   /** `watch:200348;` (or `rwatch`, `awatch`), empty where no watchpoint was hit. */
   readonly watch: string;
 }
 
-/** The signals that QEMU's stub uses. */
+/** The signal of a stop that was asked for, in QEMU's stub. */
 export const SIGNAL_INTERRUPT = 2;
-export const SIGNAL_TRAP = 5;
 
 /** Reads a stop reply. */
 export function parseStop(reply: string): Stop {
@@ -39,7 +36,6 @@ export function parseStop(reply: string): Stop {
     reply,
     signal: signal === undefined ? 0 : parseInt(signal, 16),
     exited: /^[WX]/.test(reply),
-    thread: /thread:[^;]*;/.exec(reply)?.[0] ?? "",
     watch: /[ra]?watch:[^;]*;/.exec(reply)?.[0] ?? "",
   };
 }

@@ -12,7 +12,7 @@
  */
 import { type LamportTime, lamportTime, type VmNumber } from "../units.ts";
 import type { CutPlacer, CutPlacerOptions } from "./cut_placer.ts";
-import { afterReceive, afterSend, epochStart } from "./lamport.ts";
+import { epochStart } from "./lamport.ts";
 
 /** A choice is a number of any size; it is taken modulo what there is to choose from. */
 export type Step =
@@ -310,4 +310,14 @@ export class Execution {
 
 function later(a: LamportTime, b: LamportTime): LamportTime {
   return a > b ? a : b;
+}
+
+/** The clock after a send (rule IR1), and the stamp of the frame. */
+function afterSend(clock: LamportTime): LamportTime {
+  return lamportTime(clock + 1n);
+}
+
+/** The clock after a receive (rule IR2) of a frame stamped `stamp`. */
+function afterReceive(clock: LamportTime, stamp: LamportTime): LamportTime {
+  return lamportTime((clock > stamp ? clock : stamp) + 1n);
 }

@@ -47,21 +47,6 @@ export class KvIdentityStore implements IdentityStore {
     await whenUnlocked(() => this.#kv.set(key, token, { expireIn }));
   }
 
-  async openTokens(now: number): Promise<readonly StoredToken[]> {
-    const tokens = await this.#list<StoredToken>("token");
-    return tokens.filter(({ usedBy, expiresAt }) => usedBy === null && expiresAt > now);
-  }
-
-  async removeToken(secretHash: string): Promise<boolean> {
-    const key = this.#key("token", secretHash);
-    return await this.#retry(async () => {
-      const entry = await whenUnlocked(() => this.#kv.get<StoredToken>(key));
-      if (entry.value === null || entry.value.usedBy !== null) return false;
-      const { ok } = await whenUnlocked(() => this.#kv.atomic().check(entry).delete(key).commit());
-      return ok ? true : undefined;
-    });
-  }
-
   async redeem(
     secretHash: string,
     certificate: Pick<IssuedRecord, "name" | "serial" | "notAfter">,

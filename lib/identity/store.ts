@@ -35,10 +35,6 @@ export type Redemption =
 
 export interface IdentityStore {
   addToken(token: StoredToken): Promise<void>;
-  /** Unused ones that have not expired. */
-  openTokens(now: number): Promise<readonly StoredToken[]>;
-  /** Takes a token back. Whether there was an unused one. */
-  removeToken(secretHash: string): Promise<boolean>;
   /**
    * Uses a token up for a certificate and notes the certificate: of any number of callers at most one succeeds. A
    * name that has a valid certificate of that role is taken, unless the token is for this very name.

@@ -74,11 +74,6 @@ export class HybridLogReader {
     return reader;
   }
 
-  /** The rr log's version word; `undefined` where the log is cut off inside its first header. */
-  get rrLogVersion(): number | undefined {
-    return this.#segment?.header?.rrLogVersion;
-  }
-
   /** The block that `nextBlock` delivered last. */
   get block(): HybridBlock | undefined {
     return this.#block;

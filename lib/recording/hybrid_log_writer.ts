@@ -104,11 +104,6 @@ export class HybridLogWriter {
     return this.#finished.reduce((sum, { bytes }) => sum + bytes, this.#segment?.bytes ?? 0);
   }
 
-  /** Bytes of the hybrid log so far, before compression. */
-  get rawBytes(): number {
-    return this.#written.hybridBytes + this.#encoder.rawBytes;
-  }
-
   /** What the log holds so far, unwritten items included; `hybridBytes` is that of written blocks. */
   get counts(): HybridCounts {
     return { ...this.#counts };

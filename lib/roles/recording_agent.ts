@@ -195,12 +195,12 @@ class RecordedStream implements LogSink {
     for (const epoch of epochs) this.recording.log.epoch(epoch);
   }
 
-  capture(frame: Uint8Array, headBytes: number): void {
+  capture(frame: Uint8Array): void {
     const hash = hashFrame(frame);
     this.sent.add(hash, frame.length);
     this.captured.push({
       hash: storedHash(hash),
-      head: frame.slice(0, headBytes),
+      head: frame.slice(0, FRAME_HEAD_BYTES),
       length: frame.length,
     });
   }
@@ -235,7 +235,6 @@ class RecordedStream implements LogSink {
 export interface RecordingOptions {
   /** Between two short stops of each VM; 0 takes none. */
   readonly checkEveryMs: number;
-  readonly frameHeadBytes?: number;
   /** What QEMU holds back of its log at most. Default: stdio's buffer, 4 KiB. */
   readonly logBufferBytes?: number;
   /** Where other hosts record VMs of the same cluster: the cookie of the tunnel to them. */
@@ -245,7 +244,6 @@ export interface RecordingOptions {
 /** Records the VMs of one host. */
 export class RecordingAgent implements RecorderSink {
   readonly #streams = new Map<VmNumber, RecordedStream>();
-  readonly #headBytes: number;
   /** Of a check that cannot be taken: its VM may stand still. */
   readonly #checkFailed = Promise.withResolvers<ClusterrrError>();
   /** Checks that are not written yet. */
@@ -262,7 +260,6 @@ export class RecordingAgent implements RecorderSink {
     private readonly recorder: RecorderPort,
     private readonly options: RecordingOptions,
   ) {
-    this.#headBytes = options.frameHeadBytes ?? FRAME_HEAD_BYTES;
     const numberOf = (source: VmNumber, sendNumber: number) =>
       this.#streams.get(source)?.join.captureNumber(sendNumber) ?? sendNumber;
     const lookup: SentLookup = {
@@ -411,7 +408,7 @@ export class RecordingAgent implements RecorderSink {
     }
     let moved = chunks.length > 0;
     for (const stream of this.#streams.values()) {
-      const frames = stream.vm.readSent((frame) => stream.capture(frame, this.#headBytes));
+      const frames = stream.vm.readSent((frame) => stream.capture(frame));
       moved ||= frames > 0;
     }
     moved = this.recorder.drain(this) > 0 || moved;

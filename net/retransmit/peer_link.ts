@@ -98,10 +98,6 @@ export class PeerLink {
     return this.#peerState;
   }
 
-  get peerText(): string {
-    return this.#peerText;
-  }
-
   /** The last round trip that was measured; 0 before. */
   get roundTripMs(): number {
     return this.#roundTripMs;

@@ -131,7 +131,6 @@ export interface LinkCounters {
   readonly reconnects: number;
   readonly roundTripMs: number;
   readonly unacknowledgedBytes: number;
-  readonly spoolBytes: number;
 }
 
 const HOST_TIME: LinkTime = {
@@ -260,18 +259,13 @@ export class ReplayLinks {
     for (const vm of peer.vms) this.#hostOf.set(vm, line);
   }
 
-  /** The most bytes of frames between VMs of this host that were held at once. */
-  get queueBytesMax(): number {
-    return this.#queue.heldBytesMax;
-  }
-
   /** Of each VM of the cluster that has not ended, the epoch it is in, as far as is known here. */
   get epochs(): ReadonlyMap<VmNumber, number> {
     return this.#window.epochs;
   }
 
   counters(): LinkCounters[] {
-    return [...this.#lines.values()].map(({ link, spool, connections }) => ({
+    return [...this.#lines.values()].map(({ link, connections }) => ({
       peer: link.peer.name,
       open: link.isOpen,
       framesSent: link.sender.counters.frames,
@@ -283,7 +277,6 @@ export class ReplayLinks {
       reconnects: Math.max(0, connections - 1),
       roundTripMs: link.roundTripMs,
       unacknowledgedBytes: link.sender.unacknowledgedBytes,
-      spoolBytes: spool.bytes,
     }));
   }
 
