@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import config from "../deno.json" with { type: "json" };
 import { ClusterrrError } from "../lib/errors.ts";
-import { build, CACHE } from "./build.ts";
-import { bundle, refuseSourceOnly } from "./bundle.ts";
+import { build } from "./build.ts";
+import { refuseSourceOnly } from "./bundle.ts";
 import { findBase } from "./compiled.ts";
-import { writeSelfExtracting } from "./self_extracting.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const TIMEOUT_MS = 120_000;
@@ -82,7 +81,7 @@ Deno.test("completions call the built file", async () => {
   assert.match(stdout, /^record\b/m);
 });
 
-Deno.test("what it starts has the user's environment, and the built file's path", async () => {
+Deno.test("what it starts has the user's environment", async () => {
   const bin = `${folder}/bin`;
   await Deno.mkdir(bin);
   const qemu = `#!/bin/sh\nenv >${folder}/environment\necho QEMU emulator version 7.2.0\n`;
@@ -92,18 +91,8 @@ Deno.test("what it starts has the user's environment, and the built file's path"
     const lines = (await Deno.readTextFile(`${folder}/environment`)).split("\n");
     const ours = lines.filter((line) => /^(DENO|CLUSTERRR)_/.test(line)).sort();
     const expected = Object.entries(theirs).map(([name, value]) => `${name}=${value}`);
-    assert.deepEqual(ours, [`CLUSTERRR_SELF=${program}`, ...expected]);
+    assert.deepEqual(ours, expected);
   }
-});
-
-Deno.test("it starts itself again", async () => {
-  const probe = `${folder}/probe`;
-  await writeSelfExtracting(probe, await bundle(ROOT, "build/relaunch_probe.ts"), CACHE);
-  assert.deepEqual(await run([probe, "first"]), {
-    code: 0,
-    stdout: "self-extracting first\nself-extracting again a b\n",
-    stderr: "",
-  });
 });
 
 Deno.test("the same sources give the same bytes, in another directory too", async () => {

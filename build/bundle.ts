@@ -73,7 +73,7 @@ export async function refuseSourceOnly(root: string, inputs: readonly string[]):
       `${input}:${line + 1}: "${
         lines[line]!.trim()
       }" works from sources only, and this file is in the bundle.\n` +
-        `Import assets (with { type: "bytes" }), and start clusterrr again by ownCommand of host/launch.ts.`,
+        'Import assets (with { type: "bytes" }).',
     );
   }
 }

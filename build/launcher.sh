@@ -50,7 +50,7 @@ become() {
   shift
   # main.ts gives the user's DENO_DIR back to what clusterrr starts.
   if [ -n "${DENO_DIR+set}" ]; then export CLUSTERRR_DENO_DIR="$DENO_DIR"; fi
-  export CLUSTERRR_SELF="$self" DENO_DIR="$cache/deno" DENO_NO_UPDATE_CHECK=1 DENO_NO_PACKAGE_JSON=1
+  export DENO_DIR="$cache/deno" DENO_NO_UPDATE_CHECK=1 DENO_NO_PACKAGE_JSON=1
   exec "$cache/$runtime" run -A --no-config --no-lock --no-remote --no-npm --unstable-kv "$cache/$app" "$@"
 }
 

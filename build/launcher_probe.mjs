@@ -6,7 +6,6 @@ console.log(JSON.stringify({
   args: Deno.args,
   directory: Deno.cwd(),
   pid: Deno.pid,
-  self: Deno.env.get("CLUSTERRR_SELF"),
   umask: Deno.umask(),
 }));
 if (what === "wait" || what === "sleep") setInterval(() => {}, 1000);

@@ -1,8 +1,7 @@
 /**
  * How this process of clusterrr was started: from sources, from a compiled file, or unpacked by the
- * self-extracting file's launcher (`build/launcher.sh`), and how to start another one like it.
+ * self-extracting file's launcher (`build/launcher.sh`).
  */
-import { fileURLToPath } from "node:url";
 
 /** What the build knows and the bundle cannot find out. */
 export interface BuildFacts {
@@ -24,23 +23,6 @@ export type Packing = "sources" | "compiled" | "self-extracting";
 export function packing(): Packing {
   if (buildFacts === undefined) return "sources";
   return Deno.build.standalone ? "compiled" : "self-extracting";
-}
-
-/** The command that starts this clusterrr again; arguments go behind it. */
-export function ownCommand(): string[] {
-  switch (packing()) {
-    case "compiled":
-      return [Deno.execPath()];
-    case "self-extracting": {
-      const file = Deno.env.get("CLUSTERRR_SELF");
-      if (file === undefined) throw new Error("the launcher has not set CLUSTERRR_SELF");
-      return [file];
-    }
-    case "sources": {
-      const root = fileURLToPath(new URL("../", import.meta.url));
-      return [Deno.execPath(), "run", "-A", "--config", `${root}deno.json`, `${root}main.ts`];
-    }
-  }
 }
 
 /** Takes the runtime's settings that the launcher made out of the environment: they are not for what clusterrr starts. */
