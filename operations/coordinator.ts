@@ -98,7 +98,7 @@ export async function runCoordinator(
     },
     onJoin: (request) => answerJoin(authority, identities, request),
     onRefused: ({ remote, reason }) => {
-      metrics.protocolErrors.add({ kind: "unauthenticated" });
+      metrics.connectionsRefused.add({});
       log.warning("refused {remote}: {reason}", { remote, reason });
     },
   });

@@ -72,17 +72,6 @@ export type RunPhase = typeof RUN_PHASES[number];
 /** How a run ended. */
 export const RUN_OUTCOMES = ["completed", "failed", "aborted"] as const;
 
-/** Why a peer was refused or cut off. */
-export const PROTOCOL_ERRORS = [
-  "unauthenticated",
-  "revoked",
-  "version",
-  "malformed",
-  "oversized",
-  "unexpected",
-  "timeout",
-] as const;
-
 const run = { run: "named" } as const;
 const vm = { run: "named", vm: "named" } as const;
 const peer = { run: "named", host: "named" } as const;
@@ -95,11 +84,6 @@ export const COMMON_METRICS = {
     role: ROLES,
   }),
   runs: gauge("clusterrr_runs", "Runs that this process takes part in", { phase: RUN_PHASES }),
-  protocolErrors: counter(
-    "clusterrr_protocol_errors_total",
-    "Connections that the coordinator refused, all as unauthenticated so far; agents count none",
-    { kind: PROTOCOL_ERRORS },
-  ),
   seriesRefused: counter(
     "clusterrr_metric_series_refused_total",
     "Values not shown because their metric has too many series already",
@@ -211,6 +195,10 @@ export const COORDINATOR_METRICS = {
   hostUp: gauge("clusterrr_host_up", "1 while the host's agent is connected, else 0", {
     host: "named",
   }),
+  connectionsRefused: counter(
+    "clusterrr_connections_refused_total",
+    "Connections that were refused: without a valid certificate, or no clusterrr's",
+  ),
   runsEnded: counter("clusterrr_runs_ended_total", "Runs that ended, and how", {
     outcome: RUN_OUTCOMES,
   }),

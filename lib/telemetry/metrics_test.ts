@@ -120,8 +120,9 @@ Deno.test("metrics: a coordinator's runs, hosts, ticks and errors", async () => 
   metrics.setRunPhases(["running", "replaying"]);
   metrics.hostsConnected.set({}, 3);
   metrics.hostUp.set({ host: "a" }, 1);
-  metrics.protocolErrors.add({ kind: "revoked" });
-  metrics.protocolErrors.add({ kind: "revoked" });
+  metrics.connectionsRefused.add({});
+  metrics.connectionsRefused.add({});
+  metrics.runsEnded.add({ outcome: "failed" });
   metrics.epochsTicked.set({ run: "r" }, 12);
   for (const seconds of [0.0005, 0.003, 9]) metrics.tickDuration.observe({}, seconds);
   const values = valuesOf(await metrics.text());
@@ -129,8 +130,9 @@ Deno.test("metrics: a coordinator's runs, hosts, ticks and errors", async () => 
   assert.equal(values['clusterrr_runs{phase="running"}'], 1);
   assert.equal(values['clusterrr_runs{phase="sealing"}'], 0);
   assert.equal(values["clusterrr_hosts_connected"], 3);
-  assert.equal(values['clusterrr_protocol_errors_total{kind="revoked"}'], 2);
-  assert.equal(values['clusterrr_protocol_errors_total{kind="oversized"}'], 0);
+  assert.equal(values["clusterrr_connections_refused_total"], 2);
+  assert.equal(values['clusterrr_runs_ended_total{outcome="failed"}'], 1);
+  assert.equal(values['clusterrr_runs_ended_total{outcome="aborted"}'], 0);
   assert.equal(values['clusterrr_epochs_ticked_total{run="r"}'], 12);
   assert.equal(values['clusterrr_tick_duration_seconds_bucket{le="0.005"}'], 2);
   assert.equal(values["clusterrr_tick_duration_seconds_count"], 3);
@@ -141,7 +143,11 @@ Deno.test("metrics: a coordinator's runs, hosts, ticks and errors", async () => 
 
 Deno.test("metrics: labels that a definition does not list are refused, and too many series", async () => {
   const metrics = createAgentMetrics("1");
-  assert.throws(() => metrics.protocolErrors.add({ kind: "x" as "revoked" }), /none of its labels/);
+  const coordinator = createCoordinatorMetrics("1");
+  assert.throws(
+    () => coordinator.runsEnded.add({ outcome: "x" as "failed" }),
+    /none of its labels/,
+  );
   assert.throws(() => metrics.framesSent.set({ run: "r" } as never, 1), /vm="undefined"/);
   for (let i = 0; i < SERIES_MAX + 2; i++) metrics.framesSent.set({ run: `r${i}`, vm: "a" }, i);
   metrics.framesSent.set({ run: "r0", vm: "a" }, 77); // one that is there
