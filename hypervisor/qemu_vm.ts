@@ -127,14 +127,18 @@ export abstract class QemuVm {
       signal: this.run.signal,
     });
     this.#process = process;
-    process.exited.then(({ code, signal }) =>
+    process.exited.then(({ code, signal }) => {
+      if (process.endedBy !== undefined) {
+        const who = `QEMU of VM ${this.name} was ended from outside, by ${process.endedBy}.`;
+        this.#failure ??= new ClusterrrError(who);
+      }
       this.#setEnd({
         code: signal === null ? code : null,
         signal,
         stderr: process.lastOutput,
         ...(this.#failure && { failure: this.#failure }),
-      })
-    );
+      });
+    });
     process.qmp.on("BLOCK_IO_ERROR", ({ data }) => this.#diskFailed(data));
     this.run.started(process.pid);
     this.#capture = new Capture(this.paths.capture, captureBuffer);

@@ -133,16 +133,34 @@ bed.test("a QEMU killed while recording: named, kept, replays up to there", 120,
   assert.match(replayed.incomplete ?? "", /the log of right ends early/);
 });
 
-bed.test("a QEMU killed while replaying: named, status 1", 120, async () => {
+bed.test("a QEMU ended while replaying: named, status 1", 120, async () => {
   const { directory } = await bereaved();
-  const replay = bed.start(["replay", directory]);
-  await replay.said("replaying");
-  await sleep(300);
-  const victim = replay.qemus().find(({ vm }) => vm === "left")!;
-  Deno.kill(victim.pid, "SIGKILL");
-  const { status, stderr } = await replay.ended;
+  const cases = [
+    ["SIGKILL", /VM left, instruction \d+.*QEMU ended with SIGKILL/],
+    // It ends in order then, with status 0: as if its guest had powered off.
+    ["SIGTERM", /QEMU of VM left was ended from outside, by signal 15 from pid \d+/],
+  ] as const;
+  for (const [signal, message] of cases) {
+    const replay = bed.start(["replay", directory]);
+    await replay.said("replaying");
+    await sleep(300);
+    const victim = replay.qemus().find(({ vm }) => vm === "left")!;
+    Deno.kill(victim.pid, signal);
+    const { status, stderr } = await replay.ended;
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, message);
+  }
+});
+
+bed.test("a QEMU that is asked to end while recording has not powered off", 120, async () => {
+  const directory = bed.path("asked");
+  const recording = await recordChatter("asked", directory);
+  Deno.kill(recording.qemus().find(({ vm }) => vm === "right")!.pid, "SIGTERM");
+  const { status, stderr } = await recording.ended;
   assert.equal(status, 1, stderr);
-  assert.match(stderr, /VM left, instruction \d+.*QEMU ended with SIGKILL/);
+  assert.match(stderr, /QEMU of VM right was ended from outside, by signal 15 from pid \d+/);
+  assert.equal((await bed.json(["show", directory])).endedBy, "failure");
+  assert.equal((await bed.json(["replay", directory])).ok, true);
 });
 
 /** Writes the log of VM `vm` anew, up to its last console output, which is left out. */

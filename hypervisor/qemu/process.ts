@@ -101,6 +101,15 @@ export class QemuProcess {
     return this.#output.tail();
   }
 
+  /**
+   * `signal 15 from pid 1 (systemd)`, where somebody else asked QEMU to end: it does so in order, with status 0, as if
+   * its guest had powered off. Source: QEMU softmmu/runstate.c, `qemu_kill_report`.
+   */
+  get endedBy(): string | undefined {
+    if (this.#ending !== undefined) return undefined;
+    return /terminating on (signal \d+.*)/.exec(this.lastOutput)?.[1];
+  }
+
   /** Pauses the guest, which then executes nothing any more. @throws {QmpError} */
   async stop(): Promise<void> {
     await this.qmp.execute("stop");

@@ -117,6 +117,19 @@ Deno.test("a killed QEMU fails pending calls and tells its signal", async () => 
   });
 });
 
+Deno.test("a QEMU that somebody else asked to end tells who, not one that we end", async () => {
+  await withBareVm([], async (qemu) => {
+    await qemu.cont();
+    Deno.kill(qemu.pid, "SIGTERM");
+    assert.deepEqual(await qemu.exited, { code: 0, signal: null });
+    assert.match(qemu.endedBy ?? "", /^signal 15 from pid \d+/);
+  });
+  await withBareVm([], async (qemu) => {
+    assert.deepEqual(await qemu.end(5_000), { code: 0, signal: null });
+    assert.equal(qemu.endedBy, undefined);
+  });
+});
+
 Deno.test("end gets through to a QEMU that does not answer", async () => {
   await withBareVm([], async (qemu) => {
     Deno.kill(qemu.pid, "SIGSTOP");
