@@ -231,6 +231,23 @@ export class TestBed {
     return JSON.parse(stdout);
   }
 
+  /** Verifies a recording: every frame, check and console of every VM, and of each at least so many checks. */
+  // deno-lint-ignore no-explicit-any -- likewise
+  async expectIdentical(directory: string, checksMin: number): Promise<any> {
+    const { vms } = await this.json(["show", directory]);
+    const report = await this.json(["verify", directory]);
+    assert.equal(report.ok, true, JSON.stringify(report));
+    assert.equal(report.vms.length, vms.length);
+    for (const [i, { name, frames, checks, console }] of report.vms.entries()) {
+      const recorded = vms[i];
+      assert.deepEqual([name, frames.recorded, frames.matched, checks.length, console], [
+        ...[recorded.name, recorded.frames.sent, recorded.frames.sent, recorded.checks, true],
+      ]);
+      assert.ok(checks.length >= checksMin, `${name}: ${checks.length} checks`);
+    }
+    return report;
+  }
+
   path(name: string): string {
     return `${this.folder}/${name}`;
   }

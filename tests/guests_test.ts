@@ -39,17 +39,6 @@ async function recordUntil(
   return recording;
 }
 
-/** Replays with all checks, of which each VM has some. */
-async function expectIdentical(directory: string, checksMin: number) {
-  const report = await bed.json(["verify", directory]);
-  assert.equal(report.ok, true, JSON.stringify(report));
-  for (const { name, frames, checks } of report.vms) {
-    assert.equal(frames.matched, frames.recorded, name);
-    assert.ok(checks.length >= checksMin, `${name}: ${checks.length} checks`);
-  }
-  return report;
-}
-
 bed.test(
   "reboots: recorded and replayed across them, disk kept; seek before and behind",
   500,
@@ -71,7 +60,7 @@ bed.test(
     assert.deepEqual(boots.map(([, boot]) => boot), ["1", "2", "3"], said);
     for (const value of [2, 3]) assert.equal(new Set(boots.map((b) => b[value])).size, BOOTS, said);
     assert.equal(said.match(/REBOOTING/g)?.length, BOOTS - 1);
-    await expectIdentical(directory, 1);
+    await bed.expectIdentical(directory, 1);
 
     const held = await HeldReplay.open(bed, directory, ["--to", "1"]);
     const { lastCheckpoint } = await held.ask("state");
@@ -99,7 +88,7 @@ bed.test("a reboot ends a VM that does not say otherwise, also in its replay", 2
   const report = await bed.json(["record", spec, "--out", directory, "--digest-every", "0"]);
   assert.deepEqual([report.endedBy, report.complete], ["poweroff", true]);
   assert.equal(readConsole(directory, "ends").match(/^BOOT/mg)?.length, 1);
-  await expectIdentical(directory, 0);
+  await bed.expectIdentical(directory, 0);
 });
 
 /** What a guest has printed behind `name`, once a round. */
@@ -120,7 +109,7 @@ bed.test(
       await bed.json(["record", spec, "--out", directory, "--digest-every", "2s"]);
       const said = readConsole(directory, "solo");
       assert.match(said, /^OK clocks\r?$/m);
-      await expectIdentical(directory, 0); // the console among it
+      await bed.expectIdentical(directory, 0); // the console among it
       consoles.push(said);
     }
     const names = ["realtime", "tsc", "getrandom", "at_random", "stack", "uuid", "urandom"];
@@ -145,7 +134,7 @@ bed.test("1 GiB of memory in use: checks are equal", 500, async () => {
   assert.equal((await recording.ended).status, 0, recording.stderr);
   const filled = /^FILLED (\d+) MiB: \w+\r?$/m.exec(readConsole(directory, "large"));
   assert.ok(Number(filled?.[1]) > 700, readConsole(directory, "large"));
-  await expectIdentical(directory, 1);
+  await bed.expectIdentical(directory, 1);
 });
 
 bed.test(`${VMS} VMs in a ring: all frames are references, and it replays`, 600, async () => {
@@ -166,7 +155,7 @@ bed.test(`${VMS} VMs in a ring: all frames are references, and it replays`, 600,
   }
   const from = performance.now();
   // Checks are taken in turn, and a VM that something comes in for just then has to wait for its next one.
-  const { vms } = await expectIdentical(directory, 0);
+  const { vms } = await bed.expectIdentical(directory, 0);
   const checks = vms.reduce((sum: number, vm: { checks: unknown[] }) => sum + vm.checks.length, 0);
   assert.ok(checks >= VMS, `${checks} checks of ${VMS} VMs`);
   const replayS = (performance.now() - from) / 1000;

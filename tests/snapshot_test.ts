@@ -39,16 +39,6 @@ const recorded = once(async () => {
   return directory;
 });
 
-/** Replays with all checks. */
-async function expectIdentical(directory: string, checksMin: number, runs = 1): Promise<void> {
-  const report = await bed.json(["verify", directory, "--runs", `${runs}`]);
-  assert.equal(report.ok, true, JSON.stringify(report));
-  for (const vm of report.vms) {
-    assert.equal(vm.frames.matched, vm.frames.recorded);
-    assert.ok(vm.checks.length >= checksMin, `${vm.name}: ${vm.checks.length} checks`);
-  }
-}
-
 bed.test("boot: the snapshot is listed, has its parts, and is not overwritten", 180, async () => {
   const { spec, vms } = await tossers();
   assert.deepEqual(vms.map(({ name }) => name), NAMES);
@@ -80,7 +70,7 @@ bed.test("record --from: twice from one snapshot, each replays identically", 300
     const before = ["replay", directory, "--to", `${instructions - 1000}@${name}`, "--hold"];
     await expectRefused(before, `executes the instructions ${instructions + 1} to`);
   }
-  await Promise.all([await recorded(), second].map((each) => expectIdentical(each, 1)));
+  await Promise.all([await recorded(), second].map((each) => bed.expectIdentical(each, 1)));
   const again = await bed.json(["show", second]);
   assert.equal(again.complete, true);
 });
@@ -97,7 +87,7 @@ bed.test("frames in flight: no ping and no answer is lost across the snapshot", 
     assert.match(readConsole(directory, name), /^COUNTED 600 requests, 600 answers$/m);
     assert.ok(frames.external >= vms[i]!.framesInFlight, `${name}: ${frames.external} external`);
   }
-  await expectIdentical(directory, 0);
+  await bed.expectIdentical(directory, 0);
 });
 
 /** Of an Ethernet frame: the sequence number of a ping, or of the answer to one. */
@@ -166,7 +156,7 @@ bed.test("frames in flight: a ping that was kept is answered after the start", 2
   // nothing is lost between, and nothing comes twice.
   const first = before.at(-1)! + 1;
   assert.deepEqual(after, Array.from({ length: kept.at(-1)! + 1 - first }, (_, i) => first + i));
-  await expectIdentical(directory, 0);
+  await bed.expectIdentical(directory, 0);
 });
 
 /** A stop falls on a boundary of the log: so counts are right if the checks' are among the log's. */
@@ -193,7 +183,7 @@ bed.test(
       ...["--for", "6s", "--digest-every", "1s"],
     ]);
     await expectChecksInLog(directory);
-    await expectIdentical(directory, 1);
+    await bed.expectIdentical(directory, 1);
   },
 );
 
@@ -210,7 +200,7 @@ bed.test("record --from: the disk goes on as it was saved, and stays so", 240, a
     await bed.json(["record", "--from", "late", "--out", directory, "--digest-every", "0"]);
     assert.match(readConsole(directory, "late"), /^GUEST role=late status=0$/m);
     sums.push(/^AFTER (\S+)/m.exec(readConsole(directory, "late"))?.[1]);
-    await expectIdentical(directory, 0);
+    await bed.expectIdentical(directory, 0);
   }
   assert.ok(sums[0] !== undefined && sums[0] === sums[1], `sums of the disk: ${sums}`);
 });
