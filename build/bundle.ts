@@ -15,10 +15,10 @@ const ESBUILD = "node_modules/@esbuild/linux-x64/bin/esbuild";
 
 /**
  * What a module cannot do once it is in the bundle: look for files beside it, or start another of our
- * files. `main.ts` and `host/launch.ts` know whether they are in one.
+ * files. `main.ts` knows whether it is in one.
  */
 const SOURCE_ONLY = /\bimport\.meta\b|\bDeno\.execPath\b|\bnew Worker\(/;
-const KNOWS_THE_BUNDLE: ReadonlySet<string> = new Set(["main.ts", "host/launch.ts"]);
+const KNOWS_THE_BUNDLE: ReadonlySet<string> = new Set(["main.ts"]);
 
 /** Gives CommonJS dependencies their `require` of Node's modules. */
 const BANNER = `import { createRequire as createNodeRequire } from "node:module"; ` +
@@ -31,18 +31,18 @@ export interface Bundle {
 }
 
 /**
- * Bundles `entry` of the sources in `root`. The same sources at the same commit give the same bytes, wherever they are.
+ * Bundles `main.ts` of the sources in `root`. The same sources at the same commit give the same bytes, wherever they are.
  * @throws {ClusterrrError} where a source relies on being run from its file
  * @throws {HostError} where esbuild is missing or finds a mistake
  */
-export async function bundle(root: string, entry = "main.ts"): Promise<Bundle> {
+export async function bundle(root: string): Promise<Bundle> {
   const facts: BuildFacts = { commit: await commitOf(root) ?? "unknown" };
   const scratch = await Deno.makeTempDir({ prefix: "clusterrr-bundle-" });
   try {
     const [code, graph] = [join(scratch, "app.mjs"), join(scratch, "graph.json")];
     const advice = "Install the dependencies of deno.lock first: deno install --frozen";
     await run([
-      ...["env", "-C", root, `./${ESBUILD}`, entry], // the bundle's comments name files from there
+      ...["env", "-C", root, `./${ESBUILD}`, "main.ts"], // the bundle's comments name files from there
       ...["--bundle", "--format=esm", "--platform=node", "--target=esnext", "--charset=utf8"],
       ...["--conditions=deno,import", "--log-level=warning"],
       `--define:CLUSTERRR_BUILD=${JSON.stringify(facts)}`,
@@ -73,7 +73,7 @@ export async function refuseSourceOnly(root: string, inputs: readonly string[]):
       `${input}:${line + 1}: "${
         lines[line]!.trim()
       }" works from sources only, and this file is in the bundle.\n` +
-        'Import assets (with { type: "bytes" }).',
+        'Import assets (with { type: "bytes" }); other files of ours cannot be started from a bundle.',
     );
   }
 }

@@ -45,6 +45,11 @@ export class BootedVm extends QemuVm {
     return this.#end;
   }
 
+  /** `state` is the file that it saves to. */
+  protected override loadsState(): boolean {
+    return false;
+  }
+
   protected override commandLine(): string[] {
     const { hardware, qemu } = this.run;
     const mode = { kind: "boot", tapFd: this.#tap, received: this.paths.capture } as const;
@@ -70,8 +75,9 @@ export class BootedVm extends QemuVm {
   /**
    * Ends the paused VM and returns the frames that were on their way to it, in order.
    * @param marker the frame that was put into its tap last; what is behind it came later
+   * @param queueFrames how many frames a tap's queue takes: where it was full, it had no room for the marker
    */
-  async endInFlight(marker: Uint8Array): Promise<Uint8Array[]> {
+  async endInFlight(marker: Uint8Array, queueFrames: number): Promise<Uint8Array[]> {
     for (let turn = 0; turn < TURNS; turn++) await queryStatus(this.qmp);
     this.move();
     await this.quit();
@@ -81,7 +87,7 @@ export class BootedVm extends QemuVm {
       if (equalBytes(frame, marker)) return frames;
       frames.push(frame);
     }
-    if (frames.length > 1) return frames; // the queue was full: it had no room for the marker, and no need of one
+    if (frames.length >= queueFrames) return frames;
     throw new Error(`VM ${this.name}: the marker is not among the frames in flight`);
   }
 

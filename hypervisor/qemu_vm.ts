@@ -40,7 +40,7 @@ const END_GRACE_MS = 5_000;
 
 const captureBuffer = new Uint8Array(1 << 20);
 
-export function pathsOf(
+function pathsOf(
   run: VmRun,
 ): VmPaths & {
   log: string;

@@ -107,7 +107,9 @@ export class RecordedQemu extends PortedVm implements RecordedVm {
 
   readLog(): Uint8Array | "again" | "closed" {
     this.serial?.move();
-    return this.#log.read(this.hasEnded);
+    const chunk = this.#log.read(this.hasEnded);
+    if (chunk === "closed") this.serial?.move(); // what it printed last: what cannot be written shall be heard of
+    return chunk;
   }
 
   unreadLog(): number {

@@ -168,6 +168,9 @@ export class DivergenceError extends ClusterrrError {
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
+  if (error instanceof SuppressedError) {
+    return `${messageOf(error.suppressed)}; then ${messageOf(error.error)}`;
+  }
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -33,7 +33,7 @@ import { addTunnel, checkTunnel, type TunnelPlan } from "./tunnel.ts";
 /** Ports of a Linux bridge (BR_MAX_PORTS, net/bridge/br_private.h); one is for the uplink. */
 const VMS_MAX = 1022;
 /** Frames a tap holds for its VM; a full tap loses frames, so far more than the default 500. */
-const TAP_QUEUE_FRAMES = 10_000;
+export const TAP_QUEUE_FRAMES = 10_000;
 const ADVICE = "The network needs iproute2 and util-linux: apt install iproute2 util-linux.";
 
 /** What to build. */

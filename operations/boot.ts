@@ -36,7 +36,7 @@ import { settleAll } from "../lib/settle_all.ts";
 import { nameTaken, SnapshotStore } from "../lib/snapshot/store.ts";
 import { sendFrames } from "../net/frame_socket.ts";
 import { openTap } from "../net/tap.ts";
-import { createNetwork, type Network } from "../net/topology.ts";
+import { createNetwork, type Network, TAP_QUEUE_FRAMES } from "../net/topology.ts";
 import { hashImages } from "./images.ts";
 import { logLag } from "./log_start.ts";
 import { hardwareOf, requireRoot } from "./machine.ts";
@@ -121,7 +121,7 @@ async function bootInto(
     signal,
     started: (pid: number) => run.ownChild(pid),
   };
-  const vms = await Promise.all(spec.vms.map(async (vm) => {
+  const vms = await settleAll(spec.vms.map(async (vm) => {
     const vmDir = `${directory}/vms/${vm.name}`;
     await Deno.mkdir(vmDir, { recursive: true });
     const overlays = await Promise.all(vm.disks.map(async ({ image, format }, i) => {
@@ -174,7 +174,7 @@ async function bootInto(
   clearInterval(timer);
   await all(vms, (vm) => vm.close()); // their taps are free now
   await network.cut(); // nobody shall hear what the VMs say once more
-  const lags = await Promise.all(spec.vms.map((vm) => {
+  const lags = await settleAll(spec.vms.map((vm) => {
     let attempts = 0;
     return logLag(async () => {
       const attempt = `${vm.number}.${attempts++}`;
@@ -312,7 +312,7 @@ async function collectInFlight(
   marker.set([0x02, 0, 0, 0, 0, 1], 6);
   marker.set(MARKER_ETHERTYPE, 12);
   for (const vm of vms) sendFrames(network.netns, network.tapOf(vm.number), [marker]);
-  return await Promise.all(vms.map((vm) => vm.endInFlight(marker)));
+  return await Promise.all(vms.map((vm) => vm.endInFlight(marker, TAP_QUEUE_FRAMES)));
 }
 
 /** Makes a file of the snapshot read-only, and describes it. */

@@ -137,13 +137,10 @@ Deno.test("index: what a killed process left half-made goes, what another one ma
 
 Deno.test("index: two that save one checkpoint at once both succeed", () =>
   withDirectory(async (directory) => {
-    const indexes = ["abc001", "abc002"].map((run) => {
-      return { index: new CheckpointIndex(recordingIn(directory)), world: worldAt(5, { run }) };
-    });
     const runs = [RunDirectory.create("a test"), RunDirectory.create("a test")];
     try {
-      const saved = await Promise.all(indexes.map(({ index }, i) => {
-        return index.save(worldAt(5, { run: runs[i]!.run }), 10, 5n);
+      const saved = await Promise.all(runs.map(({ run }) => {
+        return new CheckpointIndex(recordingIn(directory)).save(worldAt(5, { run }), 10, 5n);
       }));
       assert.deepEqual(saved, [true, true]);
       assert.deepEqual(entries(directory), ["000010"]);

@@ -184,12 +184,15 @@ export class ReplaySession implements SessionPort {
       const icount = await machine.icount();
       const stop = nextStop(census, { icount, receives });
       if (stop === undefined) throw this.#cannotStop();
-      const stops = new Map([...underWay, [source, stop]]);
+      const alone = new Map([[source, stop]]);
+      const together = new Map([...underWay, ...alone]);
+      let stops = alone;
       const { sources, numbers } = census.receives;
       for (let i = receives; i < stop.receives; i++) {
         if (sources[i] === 0 || numbers[i]! < this.world.sent(sources[i]!)) continue;
         if (sources[i] === vm) throw this.#cannotStop();
-        if (!underWay.has(sources[i]!)) await this.#makeSend(vm, sources[i]!, numbers[i]!, stops);
+        if (underWay.has(sources[i]!)) stops = together;
+        else await this.#makeSend(vm, sources[i]!, numbers[i]!, together);
       }
       await this.world.runTo({ time: this.#time, stops });
     }

@@ -469,11 +469,11 @@ export class ReplayWorld {
   }
 
   hasEnded(vm: VmNumber): boolean {
-    return this.#agent.hasEnded(vm);
+    return this.vm(vm).vm.hasEnded || this.#agent.hasEnded(vm);
   }
 
   async #icountOf(vm: ReplayedQemu): Promise<number> {
-    return vm.hasEnded || this.#agent.hasEnded(vm.number) ? Infinity : await vm.icount();
+    return this.hasEnded(vm.number) ? Infinity : await vm.icount();
   }
 
   /** What every VM has received and sent. One that a debugger lets run has sent more before long. */

@@ -17,13 +17,14 @@ export interface Falsification {
 export function falsifyLog(directory: string, name: string, falsification: Falsification): void {
   const { check = (check) => check, sendHash = (_, hash) => hash } = falsification;
   const manifest = readManifest(directory);
-  const { number, qemu: { rrLogVersion } } = manifest.vms.find((vm) => vm.name === name)!;
+  const vm = manifest.vms.find((vm) => vm.name === name)!;
+  const { number, firstIcount = 0, qemu: { rrLogVersion } } = vm;
   const table = tableForVersion(rrLogVersion);
   const folder = vmDirectory(directory, name);
   Deno.renameSync(folder, `${folder}-true`);
   const reader = HybridLogReader.open(`${folder}-true`, { vm: number, rrLogVersion, closed: true });
-  const log = new HybridLogWriter(folder, { vm: number, rrLogVersion });
-  let icount = 0;
+  const log = new HybridLogWriter(folder, { vm: number, rrLogVersion, firstIcount });
+  let icount = firstIcount;
   let complete = false;
   const visitor = {
     events(bytes: Uint8Array) {
@@ -41,11 +42,14 @@ export function falsifyLog(directory: string, name: string, falsification: Falsi
   };
   while (reader.nextBlock(visitor));
   reader.close();
-  const { segments } = log.close(complete);
+  const { segments, complete: _complete, closed: _closed, icount: _icount, ...totals } = log.close(
+    complete,
+  );
   Deno.renameSync(`${folder}-true/console.log`, `${folder}/console.log`);
   Deno.removeSync(`${folder}-true`, { recursive: true });
   writeManifest(directory, {
     ...manifest,
+    vms: manifest.vms.map((each) => each === vm ? { ...vm, totals } : each),
     segments: [
       ...manifest.segments.filter(({ vm }) => vm !== number),
       ...segments.map((segment) => ({ vm: number, ...segment })),

@@ -16,7 +16,7 @@
 import type { z } from "zod";
 import { type ClusterrrError, messageOf, ProtocolError, QmpError } from "../../lib/errors.ts";
 import { LineReader } from "./lines.ts";
-import { checkReturn, parseGreeting, parseMessage, type QmpEvent } from "./messages.ts";
+import { checkGreeting, checkReturn, parseMessage, type QmpEvent } from "./messages.ts";
 
 const RETRY_MS = 10;
 const REPLY_TIMEOUT_MS = 30_000;
@@ -79,7 +79,7 @@ export class QmpClient {
     signal.addEventListener("abort", hangUp);
     try {
       const lines = new LineReader(conn);
-      parseGreeting(await lineOf(lines));
+      checkGreeting(await lineOf(lines));
       await writeWhole(conn, { execute: "qmp_capabilities", id: 0 });
       const reply = parseMessage(await lineOf(lines));
       if (reply.kind === "error") {

@@ -49,10 +49,9 @@ export type QmpMessage =
     readonly description: string;
   };
 
-/** The first line of a connection; returns QEMU's version, `7.2.22`. @throws {ProtocolError} */
-export function parseGreeting(line: string): string {
-  const { major, minor, micro } = check(greetingShape, parseJson(line), line).QMP.version.qemu;
-  return `${major}.${minor}.${micro}`;
+/** The first line of a connection. @throws {ProtocolError} where it is none of a QEMU's */
+export function checkGreeting(line: string): void {
+  check(greetingShape, parseJson(line), line);
 }
 
 /** Any later line. @throws {ProtocolError} */

@@ -2,15 +2,15 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { ProtocolError } from "../../lib/errors.ts";
 import { GREETING } from "./fake_monitor.ts";
-import { parseGreeting, parseMessage } from "./messages.ts";
+import { checkGreeting, parseMessage } from "./messages.ts";
 
-Deno.test("the greeting tells QEMU's version", () => {
-  assert.equal(parseGreeting(GREETING), "7.2.22");
+Deno.test("a QEMU's greeting is accepted", () => {
+  checkGreeting(GREETING);
 });
 
 Deno.test("anything else as a greeting is refused", () => {
   for (const line of ["SSH-2.0-OpenSSH_9.2", "{}", '{"QMP":{}}', '{"return":{},"id":1}', ""]) {
-    assert.throws(() => parseGreeting(line), ProtocolError, line);
+    assert.throws(() => checkGreeting(line), ProtocolError, line);
   }
 });
 

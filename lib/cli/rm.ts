@@ -32,7 +32,7 @@ export const rm = defineSubcommand({
     reference: argument(recordingReference(), {
       description: sentence(
         "The recording: its directory, its name, or the beginning of its id. With --coordinator: its name, if only one " +
-          "has it, or the beginning of its id.",
+          "has it, or at least 4 digits of its id.",
       ),
     }),
     keepFiles: withDefault(
@@ -119,10 +119,15 @@ async function removeOnHosts(
   });
 }
 
+/** A shorter beginning of an id would be a name that was cut off. */
+const ID_CHARACTERS_MIN = 4;
+
 /** The recording that is meant. Of several of one name none is: what is deleted is gone. */
 function onlyOne(recordings: readonly RecordingEntry[], reference: string): RecordingEntry {
   const named = recordings.filter(({ name }) => name === reference);
-  const found = named.length > 0 ? named : recordings.filter(({ id }) => id.startsWith(reference));
+  const found = named.length > 0 || reference.length < ID_CHARACTERS_MIN
+    ? named
+    : recordings.filter(({ id }) => id.startsWith(reference));
   if (found.length === 1) return found[0]!;
   throw new ClusterrrError(
     found.length === 0

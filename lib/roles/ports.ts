@@ -50,7 +50,7 @@ export interface TunnelCounters {
 
 /** The recorder on a run's taps. */
 export interface RecorderPort {
-  /** Hands over what waits; returns how many events. Synchronous, never blocks. */
+  /** Hands over what waits; returns how many events. Synchronous; waits some milliseconds at most, for one that is being written. */
   drain(sink: RecorderSink): number;
   counters(): RecorderCounters;
   /** Raises every VM's clock to at least `epoch << 40` before any later frame is stamped. */

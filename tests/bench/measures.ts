@@ -6,6 +6,7 @@
 import { fileURLToPath } from "node:url";
 import { run } from "../../host/command.ts";
 import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
+import { messageOf } from "../../lib/errors.ts";
 import { withBusyCores } from "./busy_cores.ts";
 import { type CodecRun } from "./codec.ts";
 import { Commands, type Timed } from "./commands.ts";
@@ -138,8 +139,14 @@ async function measureRound(
       const bare = withoutProfile(cluster);
       if (bare === undefined) return;
       const directory = `${scratch}/bare`;
-      round.stockWithoutProfile = await measureStock("bare", bare, directory, plan, say, signal);
-      await Deno.remove(directory, { recursive: true }); // some 100 MB
+      try {
+        round.stockWithoutProfile = await measureStock("bare", bare, directory, plan, say, signal);
+      } catch (error) { // nothing is judged by it
+        signal.throwIfAborted();
+        say(`  bare: ${messageOf(error)}`);
+      } finally {
+        await Deno.remove(directory, { recursive: true }); // some 100 MB
+      }
     },
   ];
   // Whoever goes first meets another machine than whoever goes last: take turns.

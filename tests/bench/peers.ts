@@ -53,8 +53,9 @@ const GUEST_ARGS_BARE: readonly string[] = ["console=ttyS0", "panic=-1", "quiet"
 
 /**
  * The cluster as stock QEMU runs it where nobody chose a profile for it: QEMU's own machine and processor, and a
- * kernel that gets no arguments for the sake of record/replay. The network card stays: a guest has the module
- * of that one. Undefined for a cluster that chose its own arguments.
+ * kernel that gets no arguments for the sake of record/replay. What stays: the network card, since a guest has the
+ * module of that one, icount's shift, and a guest's clock that runs on guest time (`-rtc clock=vm`). Undefined for a
+ * cluster that chose its own arguments.
  */
 export function withoutProfile(cluster: PeerCluster): PeerCluster | undefined {
   const profile = GUEST_ARGS_DEFAULT.join(" ");

@@ -28,9 +28,8 @@ export function rowsOf(results: Results): Row[] {
   const of = (pick: (round: Round) => number) => rounds.map(pick);
   const recordS = of((round) => round.record.report.recordS);
   const replayS = of((round) => round.replay.report.replayS);
-  const stored = of((round) => sumOf(round.record.report, (vm) => vm.bytes.stored));
+  const stored = of((round) => storedOf(round.record.report));
   const stock = rounds.map((round) => round.stock);
-  const bare = rounds.flatMap(({ stockWithoutProfile }) => stockWithoutProfile ?? []);
   const plainS = of((round) => round.plain.runS);
   const rows = [
     time("record / no record-replay", recordS, plainS, 1.10),
@@ -45,7 +44,7 @@ export function rowsOf(results: Results): Row[] {
     time("replay / record", replayS, recordS, 0.7),
     time("  the whole commands", of((r) => r.replay.wholeS), of((r) => r.record.wholeS)),
     stockReplayRow("replay / stock QEMU's replay", replayS, stock, STOCK_REPLAY_RATIO_MAX),
-    ...bareRows(bare, { recordS, replayS, stored }),
+    ...bareRows(rounds),
     ...codecRows(results),
     ...frameRows(rounds),
     identicalRow("replays identical", rounds.map((round) => round.replay.report.ok)),
@@ -124,17 +123,26 @@ function stockReplayRow(
   };
 }
 
-/** Against stock QEMU on its own machine: what the profile is worth is part of these. */
-function bareRows(
-  runs: readonly StockRuns[],
-  ours: Record<"recordS" | "replayS" | "stored", readonly number[]>,
-): Row[] {
-  if (runs.length === 0) return [];
+/** Against stock QEMU on its own machine, of the rounds in which it got through: the profile has its part in these. */
+function bareRows(rounds: readonly Round[]): Row[] {
+  const pairs = rounds.flatMap(({ record, replay, stockWithoutProfile: bare }) => {
+    return bare === undefined ? [] : [{ record: record.report, replay: replay.report, bare }];
+  });
+  if (pairs.length === 0) return [];
+  const bare = pairs.map(({ bare }) => bare);
   return [
-    plainRow("against stock QEMU without the profile (pc, kernel's own clocks)", ""),
-    time("  record / record", ours.recordS, runs.map(({ record }) => record.runS)),
-    size("  stored / logs", ours.stored, runs.map(({ logBytes }) => logBytes)),
-    stockReplayRow("  replay / replay", ours.replayS, runs),
+    plainRow("against stock QEMU without the profile (pc, the kernel's own arguments)", ""),
+    time(
+      "  record / record",
+      pairs.map(({ record }) => record.recordS),
+      bare.map(({ record }) => record.runS),
+    ),
+    size(
+      "  stored / logs",
+      pairs.map(({ record }) => storedOf(record)),
+      bare.map((b) => b.logBytes),
+    ),
+    stockReplayRow("  replay / replay", pairs.map(({ replay }) => replay.replayS), bare),
   ];
 }
 
@@ -194,6 +202,10 @@ function identicalRow(name: string, runs: readonly boolean[]): Row {
 /** Of a target. */
 export function verdictOf(good: boolean): Verdict {
   return good ? "PASS" : "FAIL";
+}
+
+function storedOf(report: RecordReport): number {
+  return sumOf(report, (vm) => vm.bytes.stored);
 }
 
 function sumOf(
