@@ -11,7 +11,6 @@
  * tap behind the last real frame, where there is room for it.
  */
 import { closeFd, type Fd, readFd } from "../host/libc.ts";
-import type { VmEnd } from "../lib/roles/ports.ts";
 import { BOOT_TAG, buildCommandLine } from "./qemu/command_line.ts";
 import { QemuVm, type VmRun } from "./qemu_vm.ts";
 import { queryStatus, saveVm } from "./qmp/commands.ts";
@@ -26,7 +25,6 @@ export class BootedVm extends QemuVm {
   readonly #tap: Fd;
   /** The frame that QEMU took last. */
   #last: Uint8Array | undefined;
-  #end: VmEnd | undefined;
   #closed = false;
 
   /**
@@ -37,12 +35,6 @@ export class BootedVm extends QemuVm {
   constructor(run: VmRun & { readonly state: string }, tap: Fd, serialInput?: string) {
     super(run, serialInput);
     this.#tap = tap;
-    this.ended.then((end) => this.#end = end);
-  }
-
-  /** How its process has ended, if it has. */
-  get end(): VmEnd | undefined {
-    return this.#end;
   }
 
   /** `state` is the file that it saves to. */

@@ -71,7 +71,7 @@ export abstract class QemuVm {
   protected readonly paths: ReturnType<typeof pathsOf>;
   protected readonly serial: SerialInput | undefined;
   readonly #setEnd: (end: VmEnd) => void;
-  #hasEnded = false;
+  #end: VmEnd | undefined;
   #process: QemuProcess | undefined;
   #capture: Capture | undefined;
   /** Why we ended it. */
@@ -83,7 +83,7 @@ export abstract class QemuVm {
     const { promise, resolve } = Promise.withResolvers<VmEnd>();
     this.ended = promise;
     this.#setEnd = (end) => {
-      this.#hasEnded = true;
+      this.#end = end;
       resolve(end);
     };
     if (serialInput !== undefined) {
@@ -105,9 +105,9 @@ export abstract class QemuVm {
     return this.run.hardware.name;
   }
 
-  /** Whether {@link ended} has resolved. */
-  get hasEnded(): boolean {
-    return this.#hasEnded;
+  /** How its process has ended, if it has: what {@link ended} resolves to. */
+  get end(): VmEnd | undefined {
+    return this.#end;
   }
 
   /** The monitor; a VM that stands can be looked at. */

@@ -22,17 +22,10 @@ const cpuSharing = new CpuSharing();
 
 /** What recording and replay share: a VM that may power itself off at any moment. */
 abstract class PortedVm extends QemuVm implements VmPort {
-  #endedEarly = false;
-
   override async start(): Promise<void> {
     await super.start();
     const { exited, pid } = this.process;
     exited.then(cpuSharing.join(pid));
-  }
-
-  protected override endedEarly(): void {
-    this.#endedEarly = true;
-    super.endedEarly();
   }
 
   protected override roomAdvice(directory: string): string {
@@ -68,7 +61,7 @@ abstract class PortedVm extends QemuVm implements VmPort {
 
   /** What a VM that powered itself off meanwhile no longer answers is no error. */
   protected async unlessEnded(command: () => Promise<void>): Promise<void> {
-    if (this.#endedEarly) return;
+    if (this.end !== undefined) return;
     try {
       await command();
     } catch (error) {
@@ -107,7 +100,7 @@ export class RecordedQemu extends PortedVm implements RecordedVm {
 
   readLog(): Uint8Array | "again" | "closed" {
     this.serial?.move();
-    const chunk = this.#log.read(this.hasEnded);
+    const chunk = this.#log.read(this.end !== undefined);
     if (chunk === "closed") this.serial?.move(); // what it printed last: what cannot be written shall be heard of
     return chunk;
   }

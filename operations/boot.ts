@@ -148,7 +148,7 @@ async function bootInto(
     return booted;
   }));
   progress.show({ phase: "starting the VMs", vms: [] });
-  await all(vms, (vm) => vm.start());
+  await settleAll(vms.map((vm) => vm.start()));
   const moved = Promise.withResolvers<never>();
   moved.promise.catch(() => {}); // its failure shows where it is awaited
   const timer = setInterval(() => {
@@ -162,7 +162,7 @@ async function bootInto(
   cleanup.defer(() => clearInterval(timer));
 
   progress.show({ phase: "booting", vms: vms.map(({ name }) => ({ name, status: "running" })) });
-  await all(vms, (vm) => vm.resume());
+  await settleAll(vms.map((vm) => vm.resume()));
   const save = async () => {
     await untilReady(vms, directory, options, signal);
     progress.show({ phase: "saving", vms: vms.map(({ name }) => ({ name, status: "paused" })) });
@@ -172,7 +172,7 @@ async function bootInto(
   const icounts = await Promise.all(vms.map((vm) => vm.icount()));
   const frames = await collectInFlight(vms, network);
   clearInterval(timer);
-  await all(vms, (vm) => vm.close()); // their taps are free now
+  await settleAll(vms.map((vm) => vm.close())); // their taps are free now
   await network.cut(); // nobody shall hear what the VMs say once more
   const lags = await settleAll(spec.vms.map((vm) => {
     let attempts = 0;
@@ -227,10 +227,6 @@ async function bootInto(
       };
     })),
   };
-}
-
-async function all(vms: readonly BootedVm[], work: (vm: BootedVm) => Promise<void>): Promise<void> {
-  await settleAll(vms.map(work));
 }
 
 /** Waits for the text on every console, then for the time. */
@@ -291,10 +287,10 @@ function readConsole(vmDir: string): string {
 /** Pauses all VMs and saves each; where one cannot be saved just now, all run on for a moment. */
 async function saveTogether(vms: readonly BootedVm[], signal: AbortSignal): Promise<void> {
   for (let attempt = 0; attempt < SAVES_MAX; attempt++) {
-    await all(vms, (vm) => vm.pause());
+    await settleAll(vms.map((vm) => vm.pause()));
     const saved = await Promise.all(vms.map((vm) => vm.save()));
     if (saved.every((done) => done)) return;
-    await all(vms, (vm) => vm.resume());
+    await settleAll(vms.map((vm) => vm.resume()));
     await pause(RUN_ON_MS, vms, signal);
   }
   throw new ClusterrrError(`QEMU did not get to save the VMs in ${SAVES_MAX} attempts. Try again.`);

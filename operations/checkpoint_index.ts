@@ -12,7 +12,7 @@
 import { rm } from "node:fs/promises";
 import { z } from "zod";
 import { isAlive } from "../host/run_directory.ts";
-import { ClusterrrError, messageOf } from "../lib/errors.ts";
+import { ClusterrrError, errnoOf, messageOf } from "../lib/errors.ts";
 import type { MachineState } from "../lib/roles/ports.ts";
 import type { VmNumber } from "../lib/units.ts";
 import type { OpenRecording } from "./open_recording.ts";
@@ -20,6 +20,8 @@ import type { ReplayWorld, WorldStart } from "./replay_world.ts";
 
 const INDEX_VERSION = 1;
 const PARTIAL = "partial-";
+/** What renaming onto a directory that is not empty ends with: EEXIST, ENOTEMPTY. */
+const FULL: ReadonlySet<number | undefined> = new Set([17, 39]);
 const count = z.int().nonnegative();
 
 /** Registers and RAM of a VM that stands: equal in every replay that stands there. */
@@ -253,7 +255,7 @@ async function renameUnlessThere(from: string, to: string): Promise<void> {
   try {
     await Deno.rename(from, to);
   } catch (error) {
-    if (!["ENOTEMPTY", "EEXIST"].includes((error as { code?: string }).code ?? "")) throw error;
+    if (!FULL.has(errnoOf(error))) throw error;
     await Deno.remove(from, { recursive: true });
   }
 }

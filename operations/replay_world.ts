@@ -469,7 +469,7 @@ export class ReplayWorld {
   }
 
   hasEnded(vm: VmNumber): boolean {
-    return this.vm(vm).vm.hasEnded || this.#agent.hasEnded(vm);
+    return this.vm(vm).vm.end !== undefined || this.#agent.hasEnded(vm);
   }
 
   async #icountOf(vm: ReplayedQemu): Promise<number> {

@@ -242,15 +242,11 @@ class ArmedRecorder implements Recorder {
     const { ring } = this.#open();
     const take = (data: DataView<ArrayBuffer>, offset: number, length: number) =>
       dispatchEvent(data, offset, length, sink);
-    let records = ring.drain(take);
+    const until = performance.now() + BUSY_WAIT_MS;
+    let records = 0;
     // A CPU that the host has taken from us in the middle of a record keeps back those behind it. Who looks for a
     // frame that is among them would take its event for lost, and be unsure from then on.
-    for (
-      const until = performance.now() + BUSY_WAIT_MS;
-      ring.isBusy && performance.now() < until;
-    ) {
-      records += ring.drain(take);
-    }
+    do records += ring.drain(take); while (ring.isBusy && performance.now() < until);
     return records;
   }
 
