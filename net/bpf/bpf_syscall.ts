@@ -11,8 +11,11 @@ const SYS_BPF = 321n;
 const ATTR_BYTES = 128;
 const NAME_BYTES_MAX = 15;
 const LOG_BYTES = 1 << 20;
+/** How often a load that a signal ended is tried again. */
+const LOAD_ATTEMPTS = 20;
 const EPERM = 1;
 const E2BIG = 7;
+const EAGAIN = 11;
 const EINVAL = 22;
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -111,7 +114,11 @@ export function loadProgram(
 ): Fd {
   const attribute = new Attribute().u32(0, type).u32(4, code.length / 8).pointer(8, code)
     .pointer(16, cString(license)).name(48, name);
-  const result = bpf(command.progLoad, attribute);
+  let result = bpf(command.progLoad, attribute);
+  // The verifier gives up, with EAGAIN, where a signal comes meanwhile: a profiler's, a terminal's.
+  for (let again = 0; result === -EAGAIN && again < LOAD_ATTEMPTS; again++) {
+    result = bpf(command.progLoad, attribute);
+  }
   if (result >= 0) return result;
   const log = new Uint8Array(LOG_BYTES); // a second try, with the verifier's log switched on
   const second = bpf(
