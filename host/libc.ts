@@ -26,7 +26,6 @@ const symbols = {
   epoll_wait: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
   syscall: { parameters: ["i64", "i64", "buffer", "i64"], result: "i64" },
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
-  madvise: { parameters: ["buffer", "usize", "i32"], result: "i32" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   sched_setscheduler: { parameters: ["i32", "i32", "buffer"], result: "i32" },
@@ -80,21 +79,6 @@ export function cpuTimeMs(pid: number): number | undefined {
   const clock = (~pid << 3) | 2;
   if (libc().clock_gettime(clock, new Uint8Array(time.buffer)) < 0) return undefined;
   return Number(time[0]!) * 1e3 + Number(time[1]!) / 1e6;
-}
-
-const HUGE_PAGE_BYTES = 2 << 20;
-
-/**
- * Memory that the kernel provides 2 MiB at a time where it can, madvise(2): a fault for each 4 KiB takes longer than to
- * fill them. `bytes` is a multiple of 2 MiB.
- */
-export function hugePages(bytes: number): Uint8Array<ArrayBuffer> {
-  const MADV_HUGEPAGE = 14;
-  const room = new Uint8Array(bytes + HUGE_PAGE_BYTES);
-  const before = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(room))) % HUGE_PAGE_BYTES;
-  const pages = room.subarray(HUGE_PAGE_BYTES - before, HUGE_PAGE_BYTES - before + bytes);
-  libc().madvise(pages, BigInt(bytes), MADV_HUGEPAGE); // where there are none, small ones do
-  return pages;
 }
 
 const SCHED_POLICIES = { other: 0, batch: 3 } as const;

@@ -9,7 +9,6 @@ import type { VmNumber } from "../lib/units.ts";
 import { Capture } from "./capture.ts";
 import type { CommandLineOptions, VmHardware, VmPaths } from "./qemu/command_line.ts";
 import { QemuProcess, START_TIMEOUT_MS } from "./qemu/process.ts";
-import type { RamCopier } from "./qemu/ram_digest.ts";
 import type { QmpClient } from "./qmp/client.ts";
 import { queryReplay } from "./qmp/commands.ts";
 import { SerialInput } from "./serial_input.ts";
@@ -20,8 +19,6 @@ export interface VmRun {
   readonly qemu: CommandLineOptions["qemu"];
   /** Sockets, FIFOs, QEMU's messages. */
   readonly directory: string;
-  /** Copies the RAM of all VMs of the run. */
-  readonly ramCopier: RamCopier;
   readonly console: string;
   readonly overlays: readonly string[];
   /** Starts from a snapshot: the run's own overlay of its state. */

@@ -7,10 +7,12 @@
 import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
 import { HostError } from "../lib/errors.ts";
+import type { RamAlgorithm } from "../lib/recording/ram_digest.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmPort } from "../lib/roles/ports.ts";
 import { LogReader, LogWriter } from "./log_fifo.ts";
 import { buildCommandLine, type RunMode } from "./qemu/command_line.ts";
 import { ramRanges } from "./qemu/memory_map.ts";
+import { digestRam } from "./qemu/ram_digest.ts";
 import { saveSnapshot } from "./qemu/snapshot.ts";
 import { QemuVm, type VmRun } from "./qemu_vm.ts";
 import { isDisconnect } from "./qmp/client.ts";
@@ -41,21 +43,18 @@ abstract class PortedVm extends QemuVm implements VmPort {
     await this.unlessEnded(() => super.pause());
   }
 
-  async state(): Promise<MachineState> {
+  async state(algorithm: RamAlgorithm = "xxh64"): Promise<MachineState> {
     const { qmp } = this;
     const icount = await this.icount();
     const cpu = await registers(qmp);
     const ranges = ramRanges(this.run.hardware.machine, this.run.hardware.memoryMiB);
-    const bytes = ranges.reduce((sum, range) => sum + range.size, 0);
-    const copy = await this.run.ramCopier.copy(this.process, ranges);
-    const ram = copy.hash().then((sha256) => ({ sha256, bytes })); // it lets the next copy begin
-    ram.catch(() => {}); // its failure shows where it is awaited
     return {
       icount,
       registers: cpu,
       // A frame may have come in while it was halted: its RAM is then not that of before.
       idle: /\bHLT=1\b/.test(cpu) && !await interruptWaits(qmp),
-      ram,
+      ramDigest: await digestRam(this.process, ranges, this.run.directory, algorithm),
+      ramBytes: ranges.reduce((sum, range) => sum + range.size, 0),
     };
   }
 

@@ -11,7 +11,6 @@
 import { chmodSync } from "node:fs";
 import { inspectQemu } from "../hypervisor/qemu/capabilities.ts";
 import { createFileOverlay, createOverlay, createStateFile } from "../hypervisor/qemu/overlay.ts";
-import { RamCopier } from "../hypervisor/qemu/ram_digest.ts";
 import { tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { BootedVm } from "../hypervisor/booted_vm.ts";
 import { makeInheritable } from "../host/libc.ts";
@@ -116,7 +115,6 @@ async function bootInto(
 
   const common = {
     qemu,
-    ramCopier: new RamCopier(run.path),
     enter: network.enter,
     signal,
     started: (pid: number) => run.ownChild(pid),

@@ -13,19 +13,20 @@ import { rm } from "node:fs/promises";
 import { z } from "zod";
 import { isAlive } from "../host/run_directory.ts";
 import { ClusterrrError, errnoOf, messageOf } from "../lib/errors.ts";
+import { ramDigestSchema } from "../lib/recording/ram_digest.ts";
 import type { MachineState } from "../lib/roles/ports.ts";
 import type { VmNumber } from "../lib/units.ts";
 import type { OpenRecording } from "./open_recording.ts";
 import type { ReplayWorld, WorldStart } from "./replay_world.ts";
 
-const INDEX_VERSION = 1;
+const INDEX_VERSION = 2;
 const PARTIAL = "partial-";
 /** What renaming onto a directory that is not empty ends with: EEXIST, ENOTEMPTY. */
 const FULL: ReadonlySet<number | undefined> = new Set([17, 39]);
 const count = z.int().nonnegative();
 
 /** Registers and RAM of a VM that stands: equal in every replay that stands there. */
-const stateSchema = z.object({ icount: count, registers: z.string(), ramSha256: z.string() });
+const stateSchema = z.object({ icount: count, registers: z.string(), ramDigest: ramDigestSchema });
 export type VmState = z.infer<typeof stateSchema>;
 
 const checkpointSchema = z.object({
@@ -119,7 +120,7 @@ export class CheckpointIndex {
           receives,
           sends,
           consoleBytes: consoleBytesBefore + (await Deno.stat(console)).size,
-          state: await vmState(state),
+          state: vmState(state),
           disks,
         });
       }
@@ -234,9 +235,9 @@ export class CheckpointIndex {
   }
 }
 
-/** A state with its RAM digest in place. */
-export async function vmState({ icount, registers, ram }: MachineState): Promise<VmState> {
-  return { icount, registers, ramSha256: (await ram).sha256 };
+/** What of a state is compared. */
+export function vmState({ icount, registers, ramDigest }: MachineState): VmState {
+  return { icount, registers, ramDigest };
 }
 
 /** @returns also of files that are not there */

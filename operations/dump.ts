@@ -11,6 +11,7 @@ import { ColumnUnpacker } from "../lib/recording/column_unpacker.ts";
 import type { HybridVisitor } from "../lib/recording/hybrid_log.ts";
 import { HybridLogReader } from "../lib/recording/hybrid_log_reader.ts";
 import { readManifest, vmDirectory } from "../lib/recording/manifest.ts";
+import { shortDigest } from "../lib/recording/ram_digest.ts";
 import { SEGMENT_MAGIC } from "../lib/recording/segment_layout.ts";
 import { SegmentReader } from "../lib/recording/segment_reader.ts";
 import { vmNamed } from "./open_recording.ts";
@@ -176,7 +177,7 @@ class ItemVisitor implements HybridVisitor {
   }
 
   check(check: Parameters<HybridVisitor["check"]>[0]): void {
-    const text = `at ${check.icount} ram=${check.ramSha256.slice(0, 16)}…`;
+    const text = `at ${check.icount} ram=${shortDigest(check.ramDigest)}`;
     this.#add("CHECK", text, { ...check });
   }
 

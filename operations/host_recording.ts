@@ -12,7 +12,6 @@ import { sendFrames } from "../net/frame_socket.ts";
 import { createNetwork, type Network, type NetworkPlan } from "../net/topology.ts";
 import type { TunnelPlan } from "../net/tunnel.ts";
 import type { QemuIdentity } from "../hypervisor/qemu/capabilities.ts";
-import { RamCopier } from "../hypervisor/qemu/ram_digest.ts";
 import { RrLogScanner } from "../hypervisor/rr_log/scanner.ts";
 import { type RrLogTable, tableForQemu } from "../hypervisor/rr_log/tables.ts";
 import { RecordedQemu } from "../hypervisor/vm.ts";
@@ -147,9 +146,8 @@ export class HostRecording implements RecordingAgentPort {
     this.#cleanup.defer(() => this.#network.remove());
     this.#recorder = await armRecorder(this.#network, networkPlan);
     this.#cleanup.defer(() => this.#recorder.close());
-    const ramCopier = new RamCopier(run.path);
     const machines = await settleAll(
-      this.#vms.map((vm) => this.#makeVm(vm, run, ramCopier, signal)),
+      this.#vms.map((vm) => this.#makeVm(vm, run, signal)),
     );
     writeManifest(plan.directory, this.#manifest);
 
@@ -182,7 +180,6 @@ export class HostRecording implements RecordingAgentPort {
   async #makeVm(
     vm: VmSpec,
     run: RunDirectory,
-    ramCopier: RamCopier,
     signal: AbortSignal,
   ): Promise<RecordedQemu> {
     const { directory, start: { snapshot } } = this.plan;
@@ -195,7 +192,6 @@ export class HostRecording implements RecordingAgentPort {
         hardware: hardwareOf(this.plan.localSpec, vm, clockStart(this.#manifest)),
         qemu: this.plan.qemu,
         directory: run.path,
-        ramCopier,
         console: `${vmDir}/console.log`,
         ...await prepareFiles(vm, run, snapshot),
         enter: this.#network.enter,

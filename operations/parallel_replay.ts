@@ -160,11 +160,11 @@ async function requireSameState(world: ReplayWorld, to: IndexedCheckpoint): Prom
   const positions = await world.positions();
   for (const { vm } of world.vms) {
     const expected = to.states.get(vm.number)!;
-    const actual = await vmState(await vm.state());
+    const actual = vmState(await vm.state());
     const { sends } = positions.get(vm.number)!;
     const sendsExpected = to.start.vms.get(vm.number)!.position.sends;
     const describe = (state: typeof expected, sent: number) =>
-      `instruction ${state.icount}, ${sent} frames sent, RAM ${state.ramSha256}\n${state.registers}`;
+      `instruction ${state.icount}, ${sent} frames sent, RAM ${state.ramDigest}\n${state.registers}`;
     const before = describe(expected, sendsExpected);
     const after = describe(actual, sends);
     if (before !== after) throw seamDivergence(vm.name, expected.icount, to.epoch, before, after);

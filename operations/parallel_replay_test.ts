@@ -7,7 +7,9 @@ import { checksOfSlice, chooseSeams } from "./parallel_replay.ts";
 const censuses = new Map([1, 2].map((vm) => [vm, { icount: 1000 } as LogCensus]));
 const at = (...counts: number[]) =>
   counts.map((icount) => ({
-    states: new Map([1, 2].map((vm) => [vm, { icount, registers: "", ramSha256: "" }])),
+    states: new Map(
+      [1, 2].map((vm) => [vm, { icount, registers: "", ramDigest: "xxh64:" as const }]),
+    ),
   }));
 const seams = (counts: number[], slices: number, firstIcount = 0) => {
   const vms = [1, 2].map(() => ({ firstIcount }));

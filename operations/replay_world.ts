@@ -7,7 +7,6 @@
  *                        │ positions, state, save
  * ```
  */
-import { RamCopier } from "../hypervisor/qemu/ram_digest.ts";
 import { stoppedTimerMender } from "../hypervisor/rr_log/stopped_timer.ts";
 import { snapshotStart } from "../hypervisor/rr_log/snapshot_start.ts";
 import { replayPreamble, syntheticEnd } from "../hypervisor/rr_log/stream.ts";
@@ -139,7 +138,6 @@ function startPositions(start: WorldStart | undefined): Map<VmNumber, VmPosition
 export class ReplayWorld {
   readonly #cleanup = new AsyncDisposableStack();
   readonly #run: RunDirectory;
-  readonly #ramCopier: RamCopier;
   readonly #vms: WorldVm[] = [];
   readonly #startPositions: ReadonlyMap<VmNumber, VmPosition>;
   readonly #queue: FrameQueue;
@@ -154,7 +152,6 @@ export class ReplayWorld {
     const { censuses, directory } = recording;
     this.#run = RunDirectory.create(`replay ${directory}`);
     this.#cleanup.defer(() => this.#run.remove());
-    this.#ramCopier = new RamCopier(this.#run.path);
     this.#startPositions = startPositions(options.start);
     this.#queue = options.links?.frames ?? new RetransmissionQueue(
       countUses(censuses, this.#startPositions),
@@ -250,7 +247,6 @@ export class ReplayWorld {
         hardware: hardwareOf(localSpec, machine, clockStart(manifest)),
         qemu,
         directory: this.#run.path,
-        ramCopier: this.#ramCopier,
         console,
         overlays: files.overlays,
         ...(files.state && { state: files.state }),

@@ -225,7 +225,7 @@ bed.test("a recording of another version: refused with both versions", 120, asyn
   );
   await expectUnreplayable(
     segment,
-    /newer-segment\/vms\/solo\/hybrid-000000\.seg at byte 8: hybrid log version 1799; this build knows versions 2 to 3/,
+    /newer-segment\/vms\/solo\/hybrid-000000\.seg at byte 8: hybrid log version 1799; this build knows versions 2 to 4/,
   );
   await Deno.writeTextFile(`${segment}/manifest.json`, '{"format": "clusterrr-recording"');
   await expectUnreplayable(segment, "manifest.json", "not JSON");

@@ -332,7 +332,7 @@ bed.test("verify --parallel: the parts meet, and one that does not is found", 30
   for (const { name: epoch } of Deno.readDirSync(`${directory}/index`)) {
     const path = `${directory}/index/${epoch}/checkpoint.json`;
     const content = JSON.parse(await Deno.readTextFile(path));
-    content.vms[2].state.ramSha256 = "0".repeat(64);
+    content.vms[2].state.ramDigest = `xxh64:${"0".repeat(64)}`;
     await Deno.writeTextFile(path, JSON.stringify(content));
   }
   const { status, stderr } = await bed.run(["verify", directory, "--parallel"]);

@@ -1,120 +1,127 @@
 /**
- * The digest of a VM's RAM, in two steps: the RAM is copied out of QEMU's process while the VM is paused
- * (some 7 GB/s), and the copy is hashed while the VM runs on.
+ * The digest of a paused VM's RAM. It is read out of QEMU's process a piece at a time, and each piece is hashed while it is
+ * in the processor's cache: 128 MiB take some 30 ms, and no room.
  *
  * ```
- *  stop ── RamCopier.copy ── cont ──────────▶ the guest runs
- *               └─ portions of our memory ── RamCopy.hash ──▶ SHA-256
+ *  QEMU's memory ── 1 MiB ──▶ XXH64 ──┐
+ *                ── 1 MiB ──▶ XXH64 ──┼──▶ SHA-256
+ *                …                    …
  * ```
  */
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { hugePages } from "../../host/libc.ts";
+import xxhash from "xxhash-wasm";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
+import type { RamAlgorithm, RamDigest } from "../../lib/recording/ram_digest.ts";
 import { hostAddress, saveMemory } from "../qmp/commands.ts";
 import type { RamRange } from "./memory_map.ts";
 import type { QemuProcess } from "./process.ts";
 
-const PORTION_BYTES = 16 << 20;
+const PIECE_BYTES = 1 << 20;
+/** Between two turns of the event loop: 2 ms with XXH64, 5 ms to 40 ms with SHA-256. */
+const PIECES_AT_ONCE = 8;
 
-/** Hashed in one go on the event loop: 1 MiB takes 1 ms with SHA-NI, 5 ms without. */
-const HASHED_AT_ONCE = 1 << 20;
+let xxhashReady: ReturnType<typeof xxhash> | undefined;
+/** A piece on its way; filled and used without a wait in between. */
+const piece = new Uint8Array(PIECE_BYTES);
 
-/** Whose RAM is copied. */
+/** Whose RAM is read. */
 type Qemu = Pick<QemuProcess, "pid" | "qmp">;
 
-/** The RAM of one moment; whoever holds it calls {@link hash} once. */
-export interface RamCopy {
-  /** SHA-256, in hex, of the ranges' bytes one after another. Lets the next copy be made. */
-  hash(): Promise<string>;
+/** Takes the pieces, one after another. */
+interface RamHash {
+  update(piece: Uint8Array): void;
+  /** Hex. */
+  digest(): string;
 }
 
 /**
- * Copies the RAM of a run's VMs, one copy at a time and all into the same memory. So it takes the memory of
- * the largest VM, however many there are, and the kernel finds pages for the first copy only, which can take
- * far longer than to fill them.
+ * Digests the ranges' bytes, in their order; the VM must be paused.
+ * @param directory where QEMU writes a small file for a moment; absolute
+ * @throws {ClusterrrError} where QEMU's memory cannot be read
  */
-export class RamCopier {
-  readonly #portions: Uint8Array<ArrayBuffer>[] = [];
-  /** The copy that there is, or will be; resolves when it is gone. */
-  #last: Promise<void> = Promise.resolve();
-
-  /** @param directory where QEMU writes a small file for a moment; absolute */
-  constructor(private readonly directory: string) {}
-
-  /**
-   * Copies the RAM of a paused VM, once the copy before is gone.
-   * @throws {ClusterrrError} where QEMU's memory cannot be read, or there is none for the copy
-   */
-  async copy(qemu: Qemu, ranges: readonly RamRange[]): Promise<RamCopy> {
-    const before = this.#last;
-    const { promise, resolve: done } = Promise.withResolvers<void>();
-    this.#last = promise;
-    await before;
-    try {
-      const pieces = await this.#piecesOf(qemu, ranges);
-      return { hash: () => sha256(pieces).finally(done) };
-    } catch (cause) {
-      done();
-      if (cause instanceof ClusterrrError) throw cause;
-      const mib = Math.ceil(ranges.reduce((sum, range) => sum + range.size, 0) / (1 << 20));
-      throw new ClusterrrError(
-        `Cannot copy the ${mib} MiB RAM of QEMU's process ${qemu.pid}: ${messageOf(cause)}`,
-        { cause },
-      );
-    }
-  }
-
-  /** The ranges' bytes; until the next call. */
-  async #piecesOf({ pid, qmp }: Qemu, ranges: readonly RamRange[]): Promise<Uint8Array[]> {
-    const pieces: Uint8Array[] = [];
-    using memory = await Deno.open(`/proc/${pid}/mem`);
-    let used = 0;
+export async function digestRam(
+  qemu: Qemu,
+  ranges: readonly RamRange[],
+  directory: string,
+  algorithm: RamAlgorithm,
+): Promise<RamDigest> {
+  const hash = algorithm === "xxh64" ? await xxh64Tree() : sha256();
+  try {
+    using memory = Deno.openSync(`/proc/${qemu.pid}/mem`);
     for (const range of ranges) {
-      if (range.shadowed) {
-        pieces.push(await this.#asGuestSees(qmp, range));
-        continue;
-      }
-      await memory.seek(await hostAddress(qmp, range.address), Deno.SeekMode.Start);
-      for (let left = range.size; left > 0;) {
-        const portion = this.#portions[used] ??= hugePages(PORTION_BYTES);
-        used++;
-        const piece = portion.subarray(0, Math.min(left, PORTION_BYTES));
-        await fill(piece, memory);
-        pieces.push(piece);
-        left -= piece.length;
-      }
+      if (range.shadowed) hash.update(await asGuestSees(qemu.qmp, range, directory));
+      else await hashRange(memory, await hostAddress(qemu.qmp, range.address), range.size, hash);
     }
-    return pieces;
+  } catch (cause) {
+    if (cause instanceof ClusterrrError) throw cause;
+    const mib = Math.ceil(ranges.reduce((sum, range) => sum + range.size, 0) / (1 << 20));
+    throw new ClusterrrError(
+      `Cannot read the ${mib} MiB RAM of QEMU's process ${qemu.pid}: ${messageOf(cause)}`,
+      { cause },
+    );
   }
+  return `${algorithm}:${hash.digest()}`;
+}
 
-  async #asGuestSees(qmp: Qemu["qmp"], range: RamRange): Promise<Uint8Array> {
-    const path = await Deno.makeTempFile({ dir: this.directory, prefix: "ram-" });
-    try {
-      await saveMemory(qmp, path, range);
-      return await Deno.readFile(path);
-    } finally {
-      await Deno.remove(path);
+async function hashRange(
+  memory: Deno.FsFile,
+  address: number,
+  size: number,
+  hash: RamHash,
+): Promise<void> {
+  memory.seekSync(address, Deno.SeekMode.Start);
+  for (let done = 0, pieces = 0; done < size; pieces++) {
+    if (pieces % PIECES_AT_ONCE === PIECES_AT_ONCE - 1) {
+      await setImmediate();
     }
+    const part = piece.subarray(0, Math.min(size - done, PIECE_BYTES));
+    fill(part, memory);
+    hash.update(part);
+    done += part.length;
   }
 }
 
-/** Reads as many bytes as `piece` holds. */
-async function fill(piece: Uint8Array, file: Deno.FsFile): Promise<void> {
-  for (let filled = 0; filled < piece.length;) {
-    const n = await file.read(piece.subarray(filled));
+/** Reads as many bytes as `part` holds. */
+function fill(part: Uint8Array, file: Deno.FsFile): void {
+  for (let filled = 0; filled < part.length;) {
+    const n = file.readSync(part.subarray(filled));
     if (n === null || n === 0) throw new Error("it has ended");
     filled += n;
   }
 }
 
-async function sha256(pieces: readonly Uint8Array[]): Promise<string> {
-  const hash = createHash("sha256");
-  for (const piece of pieces) {
-    for (let at = 0; at < piece.length; at += HASHED_AT_ONCE) {
-      hash.update(piece.subarray(at, at + HASHED_AT_ONCE));
-      await setImmediate();
-    }
+async function asGuestSees(
+  qmp: Qemu["qmp"],
+  range: RamRange,
+  directory: string,
+): Promise<Uint8Array> {
+  const path = await Deno.makeTempFile({ dir: directory, prefix: "ram-" });
+  try {
+    await saveMemory(qmp, path, range);
+    return await Deno.readFile(path);
+  } finally {
+    await Deno.remove(path);
   }
-  return hash.digest("hex");
+}
+
+/** SHA-256 of all pieces' XXH64 with seed 0, each a little-endian u64. */
+async function xxh64Tree(): Promise<RamHash> {
+  const { h64Raw } = await (xxhashReady ??= xxhash());
+  const tree = createHash("sha256");
+  const leaf = new Uint8Array(8);
+  const view = new DataView(leaf.buffer);
+  return {
+    update(piece) {
+      view.setBigUint64(0, h64Raw(piece), true);
+      tree.update(leaf);
+    },
+    digest: () => tree.digest("hex"),
+  };
+}
+
+/** SHA-256 of the bytes. */
+function sha256(): RamHash {
+  const hash = createHash("sha256");
+  return { update: (piece) => void hash.update(piece), digest: () => hash.digest("hex") };
 }

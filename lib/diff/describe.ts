@@ -1,5 +1,6 @@
 /** Items of a log as the report shows them. */
 import type { Checked, Ended, LoggedEvent, Observed, Received, Sent } from "./observation.ts";
+import { ramDiffers, shortDigest } from "../recording/ram_digest.ts";
 import { receivedLength, type ReferencedFrames } from "./received_frames.ts";
 
 /** A frame in a report is shown up to here. */
@@ -44,7 +45,9 @@ export function describeSent(sent: Sent, icount: number): Observed {
 /** @param other the check that it is compared with: only registers that differ are shown */
 export function describeCheck(check: Checked, other: Checked): Observed {
   const parts: string[] = [];
-  if (check.ramSha256 !== other.ramSha256) parts.push(`RAM ${check.ramSha256.slice(0, 16)}…`);
+  if (ramDiffers(check.ramDigest, other.ramDigest)) {
+    parts.push(`RAM ${shortDigest(check.ramDigest)}`);
+  }
   if (check.registersSha256 !== other.registersSha256) {
     const lines = check.registers?.split("\n");
     const others = other.registers?.split("\n");

@@ -3,6 +3,7 @@
  * throughout; everything that is "equal" is taken from A.
  */
 import type { CheckPoint, FrameOrigin } from "../recording/hybrid_log.ts";
+import type { RamDigest } from "../recording/ram_digest.ts";
 
 /** One event of an rr log, decoded; `lib` does not know its bytes. */
 export interface LoggedEvent {
@@ -64,7 +65,7 @@ export interface Checked {
   readonly icount: number;
   readonly registers?: string;
   readonly registersSha256: string;
-  readonly ramSha256: string;
+  readonly ramDigest: RamDigest;
 }
 
 /** How a VM's run ends. */
@@ -166,6 +167,6 @@ export interface RunIdentity {
 
 /** @param check as a log has it; `hash` gives a SHA-256 in hex */
 export function checkedOf(check: CheckPoint, hash: (text: string) => string): Checked {
-  const { icount, registers, ramSha256 } = check;
-  return { item: "check", icount, registers, registersSha256: hash(registers), ramSha256 };
+  const { icount, registers, ramDigest } = check;
+  return { item: "check", icount, registers, registersSha256: hash(registers), ramDigest };
 }

@@ -102,7 +102,7 @@ export class TracedOutward implements OutwardSource {
         }
         case "check": {
           const { icount, registers, ram } = record;
-          return { item: "check", icount, registersSha256: registers, ramSha256: ram };
+          return { item: "check", icount, registersSha256: registers, ramDigest: ram };
         }
         case "divergence":
           this.#near = record.icount;

@@ -1,8 +1,9 @@
 /** The lines of a replay's trace; `FORMAT.md` says what they mean. */
 import { z } from "zod";
+import { ramDigestSchema } from "../recording/ram_digest.ts";
 
 export const TRACE_FORMAT = "clusterrr-trace";
-export const TRACE_VERSION = 1;
+export const TRACE_VERSION = 2;
 /** A line is not longer than this. */
 export const TRACE_LINE_BYTES_MAX = 1 << 20;
 /** Bytes of a sent frame's beginning that a trace keeps. */
@@ -32,7 +33,13 @@ export const traceRecordSchema = z.discriminatedUnion("type", [
     near: count,
     lamport: z.string().regex(/^\d{1,20}$/).optional(),
   }),
-  z.object({ type: z.literal("check"), vm, icount: count, registers: hex(32), ram: hex(32) }),
+  z.object({
+    type: z.literal("check"),
+    vm,
+    icount: count,
+    registers: hex(32),
+    ram: ramDigestSchema,
+  }),
   z.object({
     type: z.literal("divergence"),
     vm,

@@ -131,7 +131,7 @@ Deno.test("damage is named with its offset", () =>
         (error) => error instanceof FormatError && pattern.test(error.message),
       );
     }
-    Deno.writeTextFileSync(path, golden.replace('"formatVersion":1', '"formatVersion":2'));
+    Deno.writeTextFileSync(path, golden.replace('"formatVersion":2', '"formatVersion":3'));
     assert.throws(() => readRecords(path), VersionError);
     Deno.writeTextFileSync(path, HEADER.format + "x".repeat(2 << 20));
     assert.throws(() => readRecords(path), /a line of more than/);

@@ -44,13 +44,13 @@ export class TraceWriter implements ReplayObserver, Disposable {
     });
   }
 
-  checked(vm: string, { icount, registers, ramSha256 }: ObservedCheck): void {
+  checked(vm: string, { icount, registers, ramDigest }: ObservedCheck): void {
     this.#record({
       type: "check",
       vm,
       icount,
       registers: hash("sha256", registers),
-      ram: ramSha256,
+      ram: ramDigest,
     });
   }
 

@@ -2,6 +2,7 @@
  * The payload of one block in, its items out to a visitor. Layout: `FORMAT.md`, "Payload of an items
  * block". Checksums have been verified before; what is refused here was written wrong.
  */
+import { z } from "zod";
 import type { ByteReader } from "../bytes/byte_reader.ts";
 import { FormatError, messageOf } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
@@ -16,6 +17,16 @@ import {
   RR_FRAME_HEADER_BYTES,
 } from "./hybrid_log.ts";
 import type { BlockHeader } from "./segment_layout.ts";
+
+/** The last version whose checks have the RAM's SHA-256. */
+const CHECKS_SHA256_VERSION_MAX = 3;
+const checkSha256Schema = checkPointSchema
+  .omit({ ramDigest: true })
+  .extend({ ramSha256: z.string().regex(/^[0-9a-f]{64}$/) })
+  .transform(({ ramSha256, ...check }): CheckPoint => ({
+    ...check,
+    ramDigest: `sha256:${ramSha256}`,
+  }));
 
 /** What a block held. */
 export interface BlockContents {
@@ -42,7 +53,8 @@ export function decodeBlock(
 ): BlockContents {
   const label = `${block.file} (block ${block.index} at ${block.offset})`;
   const columns = unpacker.unpack(payload, header, version, label);
-  return new BlockDecoder(columns, block).visit(visitor);
+  const checkSchema = version <= CHECKS_SHA256_VERSION_MAX ? checkSha256Schema : checkPointSchema;
+  return new BlockDecoder(columns, block, checkSchema).visit(visitor);
 }
 
 class BlockDecoder {
@@ -58,7 +70,11 @@ class BlockDecoder {
   #epochIcount = 0;
   #complete: boolean | undefined;
 
-  constructor(readonly columns: readonly ByteReader[], readonly block: HybridBlock) {
+  constructor(
+    readonly columns: readonly ByteReader[],
+    readonly block: HybridBlock,
+    readonly checkSchema: z.ZodType<CheckPoint>,
+  ) {
     const headers = this.#column(Column.headers);
     while (headers.remaining > 0) this.#headers.push(headers.bytes(HEADER_KEY_BYTES));
   }
@@ -173,7 +189,7 @@ class BlockDecoder {
     const at = checks.offset;
     const bytes = checks.bytes(checks.varint());
     try {
-      return checkPointSchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
+      return this.checkSchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
     } catch (cause) {
       throw new FormatError(checks.file, at, `not a check: ${messageOf(cause)}`, { cause });
     }

@@ -1,5 +1,5 @@
 /**
- * The payload of one block in, its columns out: version 3 by the model that the blocks before have
+ * The payload of one block in, its columns out: from version 3 on by the model that the blocks before have
  * taught, version 2 by zstd. Layout: `FORMAT.md`, "Payload of an items block".
  */
 import { zstdDecompressSync } from "node:zlib";

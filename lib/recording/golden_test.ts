@@ -8,8 +8,10 @@ import { HYBRID_LOG_VERSION } from "./segment_layout.ts";
 import { formatTrace, readItems } from "./testdata/item_trace.ts";
 
 const GOLDEN = fileURLToPath(new URL("./testdata/golden", import.meta.url));
-/** Written by the version before. */
-const GOLDEN_2 = fileURLToPath(new URL("./testdata/golden_2", import.meta.url));
+/** Written by the versions before, which are still read. */
+const OLDER = [2, 3].map((version) =>
+  [version, fileURLToPath(new URL(`./testdata/golden_${version}`, import.meta.url))] as const
+);
 
 async function readsAsWritten(directory: string): Promise<void> {
   const manifest = readManifest(directory);
@@ -30,7 +32,13 @@ async function readsAsWritten(directory: string): Promise<void> {
 
 Deno.test("the golden recording reads as it was written", () => readsAsWritten(GOLDEN));
 
-Deno.test("the golden recording of version 2 still reads", () => readsAsWritten(GOLDEN_2));
+for (const [version, directory] of OLDER) {
+  Deno.test(`the golden recording of version ${version} still reads`, async () => {
+    await readsAsWritten(directory);
+    const segment = Deno.readFileSync(`${vmDirectory(directory, "web")}/hybrid-000000.seg`);
+    assert.equal(segment[8], version);
+  });
+}
 
 Deno.test("code, document and golden files have the same versions", () => {
   const manifest = readManifest(GOLDEN);

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import type { VmNumber } from "../units.ts";
+import { ramDigestSchema } from "./ram_digest.ts";
 
 /** The VM's state at an instruction count, to be compared with the replay's. */
 export const checkPointSchema = z.strictObject({
@@ -13,8 +14,7 @@ export const checkPointSchema = z.strictObject({
   inside: z.boolean(),
   /** QEMU's text of the registers. */
   registers: z.string(),
-  /** SHA-256 of the RAM, hex. */
-  ramSha256: z.string(),
+  ramDigest: ramDigestSchema,
   ramBytes: z.int().nonnegative(),
   /** When, in ms since 1970. */
   wallMs: z.number(),

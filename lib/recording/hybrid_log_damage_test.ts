@@ -184,7 +184,7 @@ Deno.test("segments that are missing, renamed, of another VM or recording", () =
       bytes[8] = 9;
       Deno.writeFileSync(`${broken}/${first}`, bytes);
     });
-    refused(first, /hybrid log version 9; this build knows versions 2 to 3/);
+    refused(first, /hybrid log version 9; this build knows versions 2 to 4/);
     clear();
     assert.throws(() => HybridLogReader.open(broken, VM), /directory is missing/);
     Deno.mkdirSync(broken);

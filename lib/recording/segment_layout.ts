@@ -9,7 +9,7 @@ import { FormatError, VersionError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { BLOCK_RAW_BYTES_MAX, BLOCK_STORED_BYTES_MAX } from "./block_columns.ts";
 
-export const HYBRID_LOG_VERSION = 3;
+export const HYBRID_LOG_VERSION = 4;
 /** The oldest version that is still read. */
 const HYBRID_LOG_VERSION_MIN = 2;
 export const SEGMENT_HEADER_BYTES = 48;

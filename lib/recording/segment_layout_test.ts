@@ -17,7 +17,7 @@ import {
 } from "./segment_layout.ts";
 
 const SEGMENT: SegmentHeader = {
-  version: 3,
+  version: 4,
   vm: 3,
   number: 2,
   rrLogVersion: 0xe0200c,
@@ -25,8 +25,8 @@ const SEGMENT: SegmentHeader = {
   firstIcount: 2 ** 40 + 5,
   firstBlock: 7,
 };
-const SEGMENT_HEX = "434c52525345470a" + "0300" + "3000" + "03000000" + "02000000" + "0c20e000" +
-  "8877665544332211" + "0500000000010000" + "07000000" + "d7ea9e50";
+const SEGMENT_HEX = "434c52525345470a" + "0400" + "3000" + "03000000" + "02000000" + "0c20e000" +
+  "8877665544332211" + "0500000000010000" + "07000000" + "bec92e0c";
 const BLOCK: BlockHeader = {
   type: "items",
   goesOn: false,
@@ -52,7 +52,7 @@ function blockHeader(header: BlockHeader, seed = SEED): Uint8Array {
 Deno.test("segment header, block header, footer: exact bytes, both ways", () => {
   assert.equal(encodeSegmentHeader(SEGMENT).toHex(), SEGMENT_HEX);
   assert.deepEqual(decodeSegmentHeader(Uint8Array.fromHex(SEGMENT_HEX), "f"), SEGMENT);
-  assert.equal(checksumSeed(Uint8Array.fromHex(SEGMENT_HEX)), 0x509eead7);
+  assert.equal(checksumSeed(Uint8Array.fromHex(SEGMENT_HEX)), 0x0c2ec9be);
   assert.equal(blockHeader(BLOCK).toHex(), BLOCK_HEX);
   assert.deepEqual(decodeBlockHeader(Uint8Array.fromHex(BLOCK_HEX), "f", 48, SEED), BLOCK);
   assert.equal(encodeFooter(10_000, 3, SEED).toHex(), FOOTER_HEX);
@@ -78,11 +78,11 @@ Deno.test("every flipped bit of a header or footer is refused", () => {
 
 Deno.test("another version, another seed, absurd sizes", () => {
   const newer = Uint8Array.fromHex(SEGMENT_HEX);
-  newer[8] = 4;
+  newer[8] = 5;
   assert.throws(() => decodeSegmentHeader(newer, "f"), (error) => {
     assert(error instanceof VersionError);
     assert.equal(error.offset, 8);
-    assert.match(error.message, /version 4; this build knows versions 2 to 3/);
+    assert.match(error.message, /version 5; this build knows versions 2 to 4/);
     return true;
   });
   const block = Uint8Array.fromHex(BLOCK_HEX);

@@ -3,6 +3,7 @@
  * `net/` and `hypervisor/`; tests fill them with a simulation. Nothing here knows a kernel or QEMU.
  */
 import type { ClusterrrError } from "../errors.ts";
+import type { RamAlgorithm, RamDigest } from "../recording/ram_digest.ts";
 import type { VmNumber } from "../units.ts";
 
 /** Receives what the recorder saw, in the order in which it happened. */
@@ -64,8 +65,8 @@ export interface MachineState {
   readonly registers: string;
   /** The vCPU waits for an interrupt that has not come yet; of a recorded VM that is settled. */
   readonly idle: boolean;
-  /** Resolves to the SHA-256 (hex) of guest RAM; the VM may run on meanwhile. */
-  readonly ram: Promise<{ sha256: string; bytes: number }>;
+  readonly ramDigest: RamDigest;
+  readonly ramBytes: number;
 }
 
 /** Why a VM's process ended. */
@@ -89,8 +90,8 @@ export interface VmPort {
   resume(): Promise<void>;
   /** Stops the vCPU; resolves once it stands still. */
   pause(): Promise<void>;
-  /** The state at this moment; the VM must stand still. */
-  state(): Promise<MachineState>;
+  /** The state at this moment; the VM must stand still. `algorithm`: of the RAM's digest. */
+  state(algorithm?: RamAlgorithm): Promise<MachineState>;
   /** Asks QEMU to end, so that its log gets its last events. */
   quit(): Promise<void>;
   /** Ends the process whatever it takes. */

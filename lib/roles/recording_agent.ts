@@ -252,8 +252,6 @@ export class RecordingAgent implements RecorderSink {
   #lastFlush = performance.now();
   #stopChecks = new AbortController();
   #checkLoop: Promise<void> | undefined;
-  /** Resolves when the last copy of a VM's RAM is gone. */
-  #copying: Promise<void> = Promise.resolve();
 
   constructor(
     vms: readonly RecordingVm[],
@@ -454,7 +452,6 @@ export class RecordingAgent implements RecorderSink {
   /** A short stop of one VM. A VM that ends meanwhile has no check, and that is no error. */
   async #takeCheck(stream: RecordedStream): Promise<void> {
     const { vm } = stream;
-    await this.#copying; // it takes room, and the VM would stand until that is free
     const wallMs = Date.now();
     let state: MachineState;
     let place: Promise<CheckPlace>;
@@ -480,7 +477,6 @@ export class RecordingAgent implements RecorderSink {
         cause: error,
       });
     }
-    this.#copying = state.ram.then(() => {}, () => {}); // its failure shows where it is awaited
     const writing = this.#writeCheck(stream, state, place, wallMs);
     this.#checking.add(writing);
     // Awaited again when the recording is sealed, where its failure is reported.
@@ -512,9 +508,8 @@ export class RecordingAgent implements RecorderSink {
     found: Promise<CheckPlace>,
     wallMs: number,
   ): Promise<void> {
-    const { icount, registers } = state;
+    const { icount, registers, ramDigest, ramBytes } = state;
     const place = await found;
-    const ram = await state.ram;
     const ambiguous = place === "eventful" && !state.idle;
     if (ambiguous && stream.retakes++ < RETAKES_MAX) {
       stream.nextCheckAt = Math.min(stream.nextCheckAt, performance.now() + RETAKE_AFTER_MS);
@@ -526,8 +521,8 @@ export class RecordingAgent implements RecorderSink {
       icount,
       inside: place === "inside",
       registers,
-      ramSha256: ram.sha256,
-      ramBytes: ram.bytes,
+      ramDigest,
+      ramBytes,
       wallMs,
     });
   }

@@ -1,4 +1,5 @@
 /** What a replay tells whoever wants to keep it. All calls are synchronous and in the order of a VM. */
+import type { RamDigest } from "../recording/ram_digest.ts";
 
 /** A frame that a replayed VM sent, whether or not it is the recorded one. */
 export interface ObservedSend {
@@ -18,8 +19,7 @@ export interface ObservedCheck {
   readonly icount: number;
   /** QEMU's text of the registers. */
   readonly registers: string;
-  /** Hex. */
-  readonly ramSha256: string;
+  readonly ramDigest: RamDigest;
 }
 
 export interface ReplayObserver {

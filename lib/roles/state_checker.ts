@@ -8,6 +8,7 @@
  * reckoned: it changes nothing but the program counter and two flags.
  */
 import type { CheckPoint } from "../recording/hybrid_log.ts";
+import { ramAlgorithmOf } from "../recording/ram_digest.ts";
 import type { ReplayObserver } from "./replay_observer.ts";
 import type { MachineState, ReplayedVm } from "./ports.ts";
 
@@ -69,39 +70,29 @@ export class StateChecker {
    * @returns whether the VM stands at `until`
    */
   async run(): Promise<boolean> {
-    const comparing: Promise<void>[] = [];
-    try {
-      for (const index of this.checks.keys()) {
-        if (!await this.vm.stopped()) return false;
-        this.touch();
-        const state = await this.vm.state();
-        await this.#breakAt(index + 1);
-        const compared = this.#compare(index, state);
-        compared.catch(() => {}); // its failure shows where it is awaited
-        comparing.push(compared);
-        if (this.observer !== undefined) await compared; // it is told before what comes next
-        if (this.#staysAfter(index)) return true;
-        await this.vm.resume();
-      }
-      return this.until !== Infinity && await this.vm.stopped();
-    } finally {
-      await Promise.all(comparing);
+    for (const [index, check] of this.checks.entries()) {
+      if (!await this.vm.stopped()) return false;
+      this.touch();
+      const state = await this.vm.state(ramAlgorithmOf(check.ramDigest));
+      await this.#breakAt(index + 1);
+      this.#compare(index, state);
+      if (this.#staysAfter(index)) return true;
+      await this.vm.resume();
     }
+    return this.until !== Infinity && await this.vm.stopped();
   }
 
-  /** The VM may run on meanwhile. */
-  async #compare(index: number, state: MachineState): Promise<void> {
+  #compare(index: number, state: MachineState): void {
     const check = this.checks[index]!;
-    const ram = await state.ram;
     const reckoned = this.#stopOf(index) < check.icount;
     const icount = state.icount + (reckoned ? 1 : 0);
     const registers = reckoned ? afterHalt(state.registers) : state.registers;
-    this.observer?.checked(this.vm.name, { icount, registers, ramSha256: ram.sha256 });
+    this.observer?.checked(this.vm.name, { icount, registers, ramDigest: state.ramDigest });
     this.results[index] = {
       at: check.icount,
       icount: icount === check.icount,
       registers: registers === check.registers,
-      ram: ram.sha256 === check.ramSha256,
+      ram: state.ramDigest === check.ramDigest,
       difference: differingLines(check.registers, registers),
     };
     this.touch();

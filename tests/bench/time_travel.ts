@@ -256,7 +256,7 @@ async function seekAll(
     for (const epoch of epochs) {
       await session.bringTo({ kind: "checkpoint", epoch });
       const all = [];
-      for (const { vm } of session.world.vms) all.push(await vmState(await vm.state()));
+      for (const { vm } of session.world.vms) all.push(vmState(await vm.state()));
       const { inFlight } = await session.state();
       const state = JSON.stringify({ all, inFlight });
       states.set(epoch, state);

@@ -127,12 +127,12 @@ function writeVm(dir: string, vm: SyntheticVm, number: number, cutting: Cutting)
 }
 
 export function checkOf(icount: number, ram: number) {
-  const ramSha256 = ram.toString(16).padStart(2, "0").repeat(32);
+  const ramDigest = `xxh64:${ram.toString(16).padStart(2, "0").repeat(32)}` as const;
   return {
     icount,
     inside: false,
     registers: `RIP=${icount}\nRAX=0`,
-    ramSha256,
+    ramDigest,
     ramBytes: 1 << 27,
     wallMs: 1.5e12,
   };

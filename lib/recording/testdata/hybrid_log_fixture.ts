@@ -22,8 +22,8 @@ export function someItems(rounds: number): TraceItem[] {
     );
     if (i % 3 === 2) items.push({ item: "epoch", epoch: 2, icount: 0 });
     if (i % 5 !== 4) continue;
-    const ramSha256 = "ab".repeat(32);
-    const state = { registers: "RAX=0", ramSha256, ramBytes: 1 << 27, wallMs: 1.5e12 + i };
+    const ramDigest = `xxh64:${"ab".repeat(32)}` as const;
+    const state = { registers: "RAX=0", ramDigest, ramBytes: 1 << 27, wallMs: 1.5e12 + i };
     items.push({ item: "check", check: { icount: i * 100, inside: i % 2 === 0, ...state } });
   }
   return numberItems(items);

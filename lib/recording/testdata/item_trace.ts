@@ -186,7 +186,7 @@ export const arbitraryItems: fc.Arbitrary<TraceItem[]> = fc.array(
         icount: fc.maxSafeNat(),
         inside: fc.boolean(),
         registers: fc.string(),
-        ramSha256: hexBytes(32, 32),
+        ramDigest: hexBytes(32, 32).map((hex) => `xxh64:${hex}` as const),
         ramBytes: fc.maxSafeNat(),
         wallMs: fc.maxSafeNat(),
       }).map((check) => ({ ...check })),

@@ -92,7 +92,8 @@ function goldenItems(): TraceItem[] {
     if (i % 8 === 7) items.push({ item: "epoch", epoch: i + 1, icount: 0 });
     if (i % 10 !== 9) continue;
     const registers = "RAX=0000000000000000 RBX=0000000000000001\nRIP=ffffffff81000000\n";
-    const state = { registers, ramSha256: sha256, ramBytes: 1 << 27, wallMs: 1735787045678 + i };
+    const ramDigest = `xxh64:${sha256}` as const;
+    const state = { registers, ramDigest, ramBytes: 1 << 27, wallMs: 1735787045678 + i };
     items.push({ item: "check", check: { icount: i * 1000, inside: i > 10, ...state } });
   }
   return numberItems(items);
