@@ -11,13 +11,15 @@ import { withBusyCores } from "./busy_cores.ts";
 import { type CodecRun } from "./codec.ts";
 import { Commands, type Timed } from "./commands.ts";
 import {
+  OTHER_PROFILES,
+  type OtherProfile,
   type PeerCluster,
   type PeerRun,
   recordStock,
   replayStock,
   runPlain,
   stockLog,
-  withoutProfile,
+  withProfile,
 } from "./peers.ts";
 
 const CODEC = fileURLToPath(new URL("codec.ts", import.meta.url));
@@ -41,8 +43,8 @@ export interface Round {
   readonly record: Timed<RecordReport>;
   readonly replay: Timed<ReplayReport>;
   readonly stock: StockRuns;
-  /** On QEMU's own machine; see {@link withoutProfile}. */
-  readonly stockWithoutProfile?: StockRuns;
+  /** Of the other profiles, those with which stock QEMU got through. */
+  readonly stockOther: ReadonlyMap<OtherProfile["name"], StockRuns>;
 }
 
 /** A recording by stock QEMU and its replay. */
@@ -118,7 +120,8 @@ async function measureRound(
   say: Say,
   signal: AbortSignal,
 ): Promise<Round> {
-  const round: { -readonly [K in keyof Round]?: Round[K] } = {};
+  const stockOther = new Map<OtherProfile["name"], StockRuns>();
+  const round: { -readonly [K in keyof Round]?: Round[K] } = { stockOther };
   const recording = recordingOf(scratch, index);
   const groups = [
     async () => {
@@ -135,19 +138,20 @@ async function measureRound(
       const directory = stockDirectoryOf(scratch, index);
       round.stock = await measureStock("stock", cluster, directory, plan, say, signal);
     },
-    async () => {
-      const bare = withoutProfile(cluster);
-      if (bare === undefined) return;
-      const directory = `${scratch}/bare`;
+    ...OTHER_PROFILES.map((profile) => async () => {
+      const other = withProfile(cluster, profile);
+      if (other === undefined) return;
+      const { name } = profile;
+      const directory = `${scratch}/${name}`;
       try {
-        round.stockWithoutProfile = await measureStock("bare", bare, directory, plan, say, signal);
-      } catch (error) { // nothing is judged by it
+        stockOther.set(name, await measureStock(name, other, directory, plan, say, signal));
+      } catch (error) {
         signal.throwIfAborted();
-        say(`  bare: ${messageOf(error)}`);
+        say(`  ${name}: ${messageOf(error)}`);
       } finally {
         await Deno.remove(directory, { recursive: true }); // some 100 MB
       }
-    },
+    }),
   ];
   // Whoever goes first meets another machine than whoever goes last: take turns.
   for (let i = 0; i < groups.length; i++) await groups[(index + i) % groups.length]!();

@@ -51,19 +51,44 @@ export interface PeerRun {
 /** What a guest needs to be measured at all: its output, and an end where it panics. */
 const GUEST_ARGS_BARE: readonly string[] = ["console=ttyS0", "panic=-1", "quiet"];
 
+/** They spare the guest the loops in which it measures its clocks: the profile that the target for replays was set with. */
+const FOUR_ARGS = ["nolapic_timer", "tsc_early_khz=1000000", "lpj=4000000", "no_timer_check"];
+
+/** A profile that stock QEMU is measured with besides ours, on QEMU's own machine and processor. */
+export interface OtherProfile {
+  readonly name: "four" | "bare";
+  readonly brief: string;
+  readonly guestArgs: readonly string[];
+}
+
+export const OTHER_PROFILES: readonly OtherProfile[] = [
+  {
+    name: "four",
+    brief: `with four arguments only (pc, ${FOUR_ARGS.join(" ")})`,
+    guestArgs: [...GUEST_ARGS_BARE, ...FOUR_ARGS],
+  },
+  {
+    name: "bare",
+    brief: "without a profile (pc, the kernel's own arguments)",
+    guestArgs: GUEST_ARGS_BARE,
+  },
+];
+
 /**
- * The cluster as stock QEMU runs it where nobody chose a profile for it: QEMU's own machine and processor, and a
- * kernel that gets no arguments for the sake of record/replay. What stays: the network card, since a guest has the
- * module of that one, icount's shift, and a guest's clock that runs on guest time (`-rtc clock=vm`). Undefined for a
- * cluster that chose its own arguments.
+ * The cluster with another profile than ours. What stays: the network card, since a guest has the module of that
+ * one, icount's shift, and a guest's clock that runs on guest time (`-rtc clock=vm`). Undefined for a cluster that
+ * chose its own arguments.
  */
-export function withoutProfile(cluster: PeerCluster): PeerCluster | undefined {
+export function withProfile(
+  cluster: PeerCluster,
+  { guestArgs }: Pick<OtherProfile, "guestArgs">,
+): PeerCluster | undefined {
   const profile = GUEST_ARGS_DEFAULT.join(" ");
   const { spec } = cluster;
   if (spec.vms.some((vm) => !`${vm.kernelArgs} `.startsWith(`${profile} `))) return undefined;
   const vms = spec.vms.map((vm) => {
     const own = vm.kernelArgs.slice(profile.length);
-    return { ...vm, kernelArgs: GUEST_ARGS_BARE.join(" ") + own };
+    return { ...vm, kernelArgs: guestArgs.join(" ") + own };
   });
   const qemu = { ...spec.qemu, machine: "pc", cpu: "qemu64" };
   return { ...cluster, spec: { ...spec, qemu, vms } };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { GUEST_ARGS_DEFAULT } from "../../lib/cluster/schema.ts";
 import { parse } from "../../lib/cluster/testing.ts";
-import { withoutProfile } from "./peers.ts";
+import { OTHER_PROFILES, withProfile } from "./peers.ts";
 
 function cluster(profile: string) {
   const spec = parse(
@@ -12,9 +12,11 @@ function cluster(profile: string) {
   return { spec, qemu, createdAt: "2026-01-31T12:00:00Z" };
 }
 
-Deno.test("without the profile a cluster keeps its guests' own arguments and its network card", () => {
+const BARE = OTHER_PROFILES.find(({ name }) => name === "bare")!;
+
+Deno.test("with another profile a cluster keeps its guests' own arguments and its network card", () => {
   const given = cluster("");
-  const { spec, ...rest } = withoutProfile(given)!;
+  const { spec, ...rest } = withProfile(given, BARE)!;
   assert.deepEqual(rest, { qemu: given.qemu, createdAt: given.createdAt });
   assert.deepEqual(spec.vms.map(({ kernelArgs }) => kernelArgs), [
     "console=ttyS0 panic=-1 quiet role=serve",
@@ -30,6 +32,6 @@ Deno.test("a cluster that chose its own arguments has no profile to leave out", 
   const last = `${GUEST_ARGS_DEFAULT.at(-1)}x`;
   for (const args of [["console=ttyS0"], [...GUEST_ARGS_DEFAULT.slice(0, -1), last]]) {
     const profile = `profile: {guestArgs: ${JSON.stringify(args)}}\n`;
-    assert.equal(withoutProfile(cluster(profile)), undefined);
+    assert.equal(withProfile(cluster(profile), BARE), undefined);
   }
 });

@@ -5,6 +5,7 @@ import type { Paint } from "../../lib/cli/terminal.ts";
 import type { RecordReport, VerifyReport } from "../../lib/cli/ports.ts";
 import type { CodecRun } from "./codec.ts";
 import type { Results, Round, StockRuns } from "./measures.ts";
+import { OTHER_PROFILES, type OtherProfile } from "./peers.ts";
 import { compare, type Comparison, type Spread, spreadOf } from "./statistics.ts";
 
 export type Verdict = "PASS" | "FAIL" | "OPEN" | "";
@@ -44,7 +45,7 @@ export function rowsOf(results: Results): Row[] {
     time("replay / record", replayS, recordS, 0.7),
     time("  the whole commands", of((r) => r.replay.wholeS), of((r) => r.record.wholeS)),
     stockReplayRow("replay / stock QEMU's replay", replayS, stock, STOCK_REPLAY_RATIO_MAX),
-    ...bareRows(rounds),
+    ...OTHER_PROFILES.flatMap((profile) => otherProfileRows(rounds, profile)),
     ...codecRows(results),
     ...frameRows(rounds),
     identicalRow("replays identical", rounds.map((round) => round.replay.report.ok)),
@@ -123,26 +124,28 @@ function stockReplayRow(
   };
 }
 
-/** Against stock QEMU on its own machine, of the rounds in which it got through: the profile has its part in these. */
-function bareRows(rounds: readonly Round[]): Row[] {
-  const pairs = rounds.flatMap(({ record, replay, stockWithoutProfile: bare }) => {
-    return bare === undefined ? [] : [{ record: record.report, replay: replay.report, bare }];
+/** Against stock QEMU with another profile, of the rounds in which it got through: ours has its part in these. */
+function otherProfileRows(rounds: readonly Round[], { name, brief }: OtherProfile): Row[] {
+  const pairs = rounds.flatMap(({ record, replay, stockOther }) => {
+    const stock = stockOther.get(name);
+    return stock === undefined ? [] : [{ record: record.report, replay: replay.report, stock }];
   });
   if (pairs.length === 0) return [];
-  const bare = pairs.map(({ bare }) => bare);
+  const stock = pairs.map(({ stock }) => stock);
+  const max = name === "four" ? STOCK_REPLAY_RATIO_MAX : undefined;
   return [
-    plainRow("against stock QEMU without the profile (pc, the kernel's own arguments)", ""),
+    plainRow(`against stock QEMU ${brief}`, ""),
     time(
       "  record / record",
       pairs.map(({ record }) => record.recordS),
-      bare.map(({ record }) => record.runS),
+      stock.map(({ record }) => record.runS),
     ),
     size(
       "  stored / logs",
       pairs.map(({ record }) => storedOf(record)),
-      bare.map((b) => b.logBytes),
+      stock.map(({ logBytes }) => logBytes),
     ),
-    stockReplayRow("  replay / replay", pairs.map(({ replay }) => replay.replayS), bare),
+    stockReplayRow("  replay / replay", pairs.map(({ replay }) => replay.replayS), stock, max),
   ];
 }
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import type { RecordReport, ReplayReport, VerifyReport } from "../../lib/cli/ports.ts";
 import { paint } from "../../lib/cli/terminal.ts";
 import type { CodecRun } from "./codec.ts";
-import type { Results, Round } from "./measures.ts";
-import type { PeerRun } from "./peers.ts";
+import type { Results, Round, StockRuns } from "./measures.ts";
+import type { OtherProfile, PeerRun } from "./peers.ts";
 import { renderReport, type Row, rowsOf } from "./report.ts";
 
 function peerRun(runS: number, overBound: string[] = []): PeerRun {
@@ -63,6 +63,7 @@ function round(numbers: Numbers = {}): Round {
       replay: numbers.stockReplay ?? peerRun(25),
       equal: numbers.stockEqual ?? true,
     },
+    stockOther: new Map(),
   };
 }
 
@@ -143,21 +144,18 @@ Deno.test("a stock replay that failed decides nothing", () => {
   assert.equal(row.verdict, "OPEN");
 });
 
-Deno.test("without the profile, stock QEMU is compared with, and no target judged", () => {
-  const stockWithoutProfile = {
-    ...{ record: peerRun(42), logBytes: 100e6, replay: peerRun(50), equal: true },
-  };
-  const rows = rowsOf(results([{ ...round(), stockWithoutProfile }]));
-  const { ratio, verdict } = rowNamed(rows, "replay / replay");
-  assert.deepEqual([ratio, verdict], ["0.10", ""]);
-  assert.equal(rowNamed(rows, "record / record").ratio, "0.25");
-  assert.equal(rowNamed(rows, "stored / logs").ratio, "1/100.0");
-  const failed = { ...stockWithoutProfile, equal: false };
-  const row = rowNamed(
-    rowsOf(results([{ ...round(), stockWithoutProfile: failed }])),
-    "replay / replay",
-  );
-  assert.deepEqual([row.other, row.ratio, row.verdict], ["failed in 1 of 1", "", ""]);
+Deno.test("with another profile, stock QEMU is compared with; the target is that of the four arguments", () => {
+  const other = { record: peerRun(42), logBytes: 100e6, replay: peerRun(50), equal: true };
+  const named = (name: OtherProfile["name"], runs: StockRuns, row: string) =>
+    rowNamed(rowsOf(results([{ ...round(), stockOther: new Map([[name, runs]]) }])), row);
+  for (const [name, verdict] of [["four", "PASS"], ["bare", ""]] as const) {
+    const row = named(name, other, "replay / replay");
+    assert.deepEqual([row.ratio, row.verdict], ["0.10", verdict]);
+  }
+  assert.equal(named("bare", other, "record / record").ratio, "0.25");
+  assert.equal(named("bare", other, "stored / logs").ratio, "1/100.0");
+  const failed = named("four", { ...other, equal: false }, "replay / replay");
+  assert.deepEqual([failed.other, failed.ratio, failed.verdict], ["failed in 1 of 1", "", "OPEN"]);
 });
 
 Deno.test("what a recording does not know is not taken for zero", () => {
