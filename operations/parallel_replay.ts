@@ -73,7 +73,8 @@ export async function replaySlices(
     options.signal.throwIfAborted(); // also where that was between two slices: not all has been compared
     if (failed !== undefined) throw failed.reason;
   }
-  return joinSlices(recording, outcomes, divergence, (performance.now() - startedAt) / 1000);
+  const replayS = (performance.now() - startedAt) / 1000;
+  return { ...joinSlices(recording, outcomes, divergence, replayS), slices: slices.length };
 }
 
 /** Checkpoints that cut the recording into at most `slices` slices of about as many instructions each. */

@@ -23,6 +23,8 @@ export interface ReplayOutcome {
   readonly replayS: number;
   /** The most that the retransmission queue held. */
   readonly queueBytesMax: number;
+  /** Of a replay in slices: how many. */
+  readonly slices?: number;
 }
 
 /**

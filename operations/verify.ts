@@ -69,13 +69,14 @@ function verifyRun(recording: OpenRecording, outcome: ReplayOutcome): VerifyRun 
       recordS,
     };
   });
-  const { divergence } = outcome;
+  const { divergence, slices } = outcome;
   const incomplete = recording.incomplete !== undefined;
   return {
     ok: divergence === undefined && vms.every((vm) => isIdentical(vm, incomplete)),
     replayS: outcome.replayS,
     recordS,
     vms,
+    ...(slices === undefined ? {} : { parts: slices }),
     ...(divergence === undefined ? {} : { divergence }),
   };
 }

@@ -328,6 +328,7 @@ bed.test("verify --parallel: the parts meet, and one that does not is found", 30
   const { directory } = await indexed();
   const parallel = await bed.json(["verify", directory, "--parallel", "--jobs", "2"]);
   assert.equal(parallel.ok, true, JSON.stringify(parallel));
+  assert.ok(parallel.perRun[0].parts > 1, "it was cut nowhere");
 
   for (const { name: epoch } of Deno.readDirSync(`${directory}/index`)) {
     const path = `${directory}/index/${epoch}/checkpoint.json`;

@@ -358,6 +358,8 @@ export interface VerifyRun {
   readonly replayS: number;
   readonly recordS: number;
   readonly vms: readonly VmVerification[];
+  /** With `--parallel`: into how many parts it was cut; 1 where no snapshot lies in a useful place. */
+  readonly parts?: number;
   readonly divergence?: Divergence;
 }
 

@@ -270,6 +270,18 @@ Deno.test("replay and verify: tables", async () => {
   });
 });
 
+Deno.test("verify --parallel says into how many parts the recording was cut", async () => {
+  await withDirectory(async (dir) => {
+    const path = await makeRecording(join(dir, "r"));
+    const one = { ok: true, replayS: 1, recordS: 2, vms: [], parts: 4 };
+    const run = commandLine(dir, {
+      verify: () => Promise.resolve({ ok: true, runs: 1, vms: [], perRun: [one] }),
+    });
+    const { stdout } = await run(["verify", path, "--parallel"]);
+    assert.match(stdout, /\nOK: 1 replay in 4 parts, all identical to the recording\.\n$/);
+  });
+});
+
 Deno.test("verify names every check that failed", async () => {
   await withDirectory(async (dir) => {
     const path = await makeRecording(join(dir, "r"));
