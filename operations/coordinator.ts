@@ -7,16 +7,16 @@ import type { AuthorityReport, CoordinatorRunOptions } from "../lib/cli/cluster_
 import { processTerminal } from "../lib/cli/terminal.ts";
 import { type Admissions, Coordinator } from "../lib/coordinator/coordinator.ts";
 import { CoordinatorStore } from "../lib/coordinator/store.ts";
-import { ClusterrrError, HostError, messageOf } from "../lib/errors.ts";
+import { ClusterrrError, HostError } from "../lib/errors.ts";
 import { CertificateAuthority, initializeAuthority } from "../lib/identity/authority.ts";
 import { type Identity, loadIdentity } from "../lib/identity/files.ts";
 import {
   answerJoin,
   createToken,
   needsRenewal,
-  RENEWAL_CHECK_MS,
   renewCertificate,
 } from "../lib/identity/joining.ts";
+import { RenewedIdentity } from "../lib/identity/renewal.ts";
 import { KvIdentityStore } from "../lib/identity/kv_store.ts";
 import type { IdentityStore } from "../lib/identity/store.ts";
 import { Health } from "../lib/telemetry/health.ts";
@@ -67,7 +67,7 @@ export async function runCoordinator(
   const log = logOf("coordinator");
   const { ca: caDirectory, coordinator: identityDirectory } = directories(options.state);
   const authority = await CertificateAuthority.load(caDirectory);
-  let identity = await ownIdentity(authority, identityDirectory);
+  const identity = await ownIdentity(authority, identityDirectory);
   const kv = await openDatabase(options.state);
   cleanup.defer(() => kv.close());
   const identities = new KvIdentityStore(kv);
@@ -104,19 +104,12 @@ export async function runCoordinator(
   });
   cutOff = (serial) => listener.cutOff(serial);
   cleanup.defer(() => listener.close());
-  const renewal = setInterval(async () => {
-    if (!needsRenewal(identity, authority.certificate)) return;
-    try {
-      identity = await authority.reissue(identityDirectory, COORDINATOR);
-      listener.useIdentity(identity);
-      log.info("renewed the certificate, until {until}", {
-        until: identity.notAfter.toISOString(),
-      });
-    } catch (error) {
-      log.warning("cannot renew the certificate: {reason}", { reason: messageOf(error) });
-    }
-  }, RENEWAL_CHECK_MS);
-  cleanup.defer(() => clearInterval(renewal));
+  const renewed = new RenewedIdentity(identity, authority.certificate, {
+    renew: () => authority.reissue(identityDirectory, COORDINATOR),
+    onRenewed: (identity) => listener.useIdentity(identity),
+    log,
+  });
+  cleanup.defer(() => renewed.close());
   if (options.metrics !== undefined) {
     const server = serveTelemetry(options.metrics, health, metrics);
     cleanup.defer(() => server.close());

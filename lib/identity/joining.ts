@@ -168,6 +168,3 @@ export function needsRenewal(
   return notAfter < ca.notAfter &&
     notAfter.getTime() - now.getTime() < CERTIFICATE_DAYS * DAY_MS / 3;
 }
-
-/** How often whoever runs for long looks whether its identity should be renewed. */
-export const RENEWAL_CHECK_MS = 6 * 3_600_000;

@@ -1,9 +1,13 @@
-/** Renewing one's own certificate, over a connection that was made with the old one. */
-import { createRequest, decodeKey, publicKeyOf } from "./certificates.ts";
+/** Renewing one's own certificate: once, or for as long as a process runs. */
+import { messageOf } from "../errors.ts";
+import type { Log } from "../telemetry/log.ts";
+import { type CaCertificate, createRequest, decodeKey, publicKeyOf } from "./certificates.ts";
 import { type Identity, KEY_FILE, loadIdentity, replaceCertificate } from "./files.ts";
+import { needsRenewal } from "./joining.ts";
 
 /**
- * Asks for a new certificate for the same key and stores it in place of the old one.
+ * Asks for a new certificate for the same key, over a connection that was made with the old one, and stores it in
+ * place of the old one.
  * @param directory of the identity
  * @param renew the call `identity.renew` of the coordinator: `(params) => rpc.call("identity.renew", params)`
  */
@@ -18,4 +22,56 @@ export async function renewIdentity(
   const csr = await createRequest({ privateKey, publicKey });
   const { certificate } = await renew({ csr });
   return await replaceCertificate(directory, certificate, now);
+}
+
+/** How often whoever runs for long looks whether its certificate should be renewed. */
+const RENEWAL_CHECK_MS = 6 * 3_600_000;
+
+/** The identity of a process that runs for long: renewed in time. The owner calls {@link close}. */
+export class RenewedIdentity {
+  readonly #timer: ReturnType<typeof setInterval>;
+  #checking: Promise<void> | undefined;
+
+  /** @param everyMs between two looks */
+  constructor(
+    private identity: Identity,
+    private readonly ca: Pick<CaCertificate, "notAfter">,
+    private readonly options: {
+      /** Gives the new one; `undefined` where that cannot be done now. */
+      readonly renew: () => Promise<Identity | undefined>;
+      /** Hears of the new one. */
+      readonly onRenewed: (identity: Identity) => void;
+      readonly log: Log;
+    },
+    everyMs = RENEWAL_CHECK_MS,
+  ) {
+    this.#timer = setInterval(() => void this.check(), everyMs);
+  }
+
+  get current(): Identity {
+    return this.identity;
+  }
+
+  /** Renews it if it is time; what prevents that is logged. One look at a time. */
+  async check(): Promise<void> {
+    await (this.#checking ??= this.#check().finally(() => this.#checking = undefined));
+  }
+
+  async #check(): Promise<void> {
+    if (!needsRenewal(this.identity, this.ca)) return;
+    const { renew, onRenewed, log } = this.options;
+    try {
+      const renewed = await renew();
+      if (renewed === undefined) return;
+      this.identity = renewed;
+      onRenewed(renewed);
+      log.info("renewed the certificate, until {until}", { until: renewed.notAfter.toISOString() });
+    } catch (error) {
+      log.warning("cannot renew the certificate: {reason}", { reason: messageOf(error) });
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
 }

@@ -13,8 +13,7 @@ import { connectTls } from "../../host/tls/connector.ts";
 import { listenTls, type TlsListener } from "../../host/tls/listener.ts";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
 import { type Identity, loadIdentity } from "../../lib/identity/files.ts";
-import { needsRenewal, RENEWAL_CHECK_MS } from "../../lib/identity/joining.ts";
-import { renewIdentity } from "../../lib/identity/renewal.ts";
+import { RenewedIdentity, renewIdentity } from "../../lib/identity/renewal.ts";
 import type { CaCertificate } from "../../lib/identity/certificates.ts";
 import { type Channel, serverNameOf } from "../../lib/protocol/channel.ts";
 import {
@@ -71,12 +70,28 @@ export class Agent {
   #connected = false;
   #loop: Promise<void> = Promise.resolve();
 
+  /** The connection to the coordinator, while there is one. */
+  #coordinator: Rpc<typeof AGENT_REPORTS> | undefined;
+  readonly #identity: RenewedIdentity;
+
   private constructor(
     private readonly options: AgentOptions,
-    private identity: Identity,
+    identity: Identity,
     private readonly ca: CaCertificate,
     readonly state: AgentState,
-  ) {}
+  ) {
+    this.#identity = new RenewedIdentity(identity, ca, {
+      renew: async () => {
+        const rpc = this.#coordinator;
+        return rpc && await renewIdentity(state.identity, (csr) => rpc.call("identity.renew", csr));
+      },
+      onRenewed: (identity) => {
+        this.#listener?.useIdentity(identity);
+        this.#coordinator?.close(); // it would be cut off when the old certificate expires: it is made anew
+      },
+      log: this.#log,
+    });
+  }
 
   /** @throws {ClusterrrError} where it has no identity yet, or cannot listen */
   static async start(options: AgentOptions): Promise<Agent> {
@@ -85,7 +100,7 @@ export class Agent {
     const agent = new Agent(options, identity, ca, state);
     await agent.#clean();
     agent.#qemu = await inspectQemu("qemu-system-x86_64").catch(() => null);
-    agent.#listener = await listenTls({
+    const listening = listenTls({
       ...options.link,
       identity,
       ca,
@@ -94,6 +109,8 @@ export class Agent {
       onRefused: ({ remote, reason }) =>
         agent.#log.warning("refused {remote}: {reason}", { remote, reason }),
     });
+    listening.catch(() => agent.#identity.close());
+    agent.#listener = await listening;
     agent.#loop = agent.#keepLink();
     return agent;
   }
@@ -108,7 +125,7 @@ export class Agent {
   }
 
   get name(): string {
-    return this.identity.peer.name;
+    return this.#identity.current.peer.name;
   }
 
   get link(): Address {
@@ -139,13 +156,11 @@ export class Agent {
 
   async #keepLink(): Promise<void> {
     const serverName = serverNameOf({ role: "coordinator", name: "coordinator" });
-    let present: Rpc<typeof AGENT_REPORTS> | undefined;
-    const renewal = setInterval(() => void this.#renewIfNeeded(present), RENEWAL_CHECK_MS);
     await keepCoordinatorLink({
       connect: (signal) =>
         connectTls({
           address: this.options.coordinator,
-          identity: this.identity,
+          identity: this.#identity.current,
           ca: this.ca,
           serverName,
           signal,
@@ -154,8 +169,8 @@ export class Agent {
       hello: () => this.#hello(),
       onHello: ({ revoked }, rpc) => {
         this.#revoke(revoked);
-        present = rpc;
-        void this.#renewIfNeeded(rpc);
+        this.#coordinator = rpc;
+        void this.#identity.check();
       },
       lostAfterMs: this.options.lostAfterMs,
       onLost: () => void this.#endRecordings(),
@@ -166,7 +181,7 @@ export class Agent {
         else this.#log.debug("no coordinator: {reason}", { reason });
         this.#connected = connected;
       },
-    }, this.#stop.signal).finally(() => clearInterval(renewal));
+    }, this.#stop.signal).finally(() => this.#identity.close());
   }
 
   async #endRecordings(): Promise<void> {
@@ -184,24 +199,6 @@ export class Agent {
           reason: messageOf(error),
         });
       }
-    }
-  }
-
-  /** A connection made with the old certificate would be cut off when that expires: it is made anew. */
-  async #renewIfNeeded(rpc: Rpc<typeof AGENT_REPORTS> | undefined): Promise<void> {
-    if (rpc === undefined || !needsRenewal(this.identity, this.ca)) return;
-    try {
-      this.identity = await renewIdentity(
-        this.state.identity,
-        (params) => rpc.call("identity.renew", params),
-      );
-      this.#listener!.useIdentity(this.identity);
-      this.#log.info("renewed the certificate, until {until}", {
-        until: this.identity.notAfter.toISOString(),
-      });
-      rpc.close();
-    } catch (error) {
-      this.#log.warning("cannot renew the certificate: {reason}", { reason: messageOf(error) });
     }
   }
 
@@ -325,7 +322,7 @@ export class Agent {
     if (address === undefined) throw new ClusterrrError(`Where host ${host} is, is not known.`);
     return await connectTls({
       address: `${address.host}:${address.port}`,
-      identity: this.identity,
+      identity: this.#identity.current,
       ca: this.ca,
       serverName: serverNameOf({ role: "agent", name: host }),
       signal: this.#stop.signal,
