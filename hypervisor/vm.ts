@@ -7,7 +7,7 @@
 import { CpuSharing } from "../host/cpu_sharing.ts";
 import { cpuTimeMs, isBlockedReading } from "../host/libc.ts";
 import { HostError } from "../lib/errors.ts";
-import type { RamAlgorithm } from "../lib/recording/ram_digest.ts";
+import { RAM_ALGORITHM } from "../lib/recording/ram_digest.ts";
 import type { MachineState, RecordedVm, ReplayedVm, VmPort } from "../lib/roles/ports.ts";
 import { LogReader, LogWriter } from "./log_fifo.ts";
 import { buildCommandLine, type RunMode } from "./qemu/command_line.ts";
@@ -43,7 +43,7 @@ abstract class PortedVm extends QemuVm implements VmPort {
     await this.unlessEnded(() => super.pause());
   }
 
-  async state(algorithm: RamAlgorithm = "xxh64"): Promise<MachineState> {
+  async state(algorithm = RAM_ALGORITHM): Promise<MachineState> {
     const { qmp } = this;
     const icount = await this.icount();
     const cpu = await registers(qmp);

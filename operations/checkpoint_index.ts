@@ -150,12 +150,12 @@ export class CheckpointIndex {
     return true;
   }
 
-  /** Removes what processes left half-made, or half-removed, that were killed. */
+  /** Removes what processes left half-made, or half-removed, that were killed, and snapshots of earlier versions. */
   async #removeLeft(): Promise<void> {
     for (const name of entriesOf(this.#directory)) {
-      const run = name.startsWith(PARTIAL) ? name.split("-").at(-1)! : undefined;
-      if (run === undefined || isAlive(run)) continue;
-      await rm(`${this.#directory}/${name}`, { recursive: true, force: true });
+      const path = `${this.#directory}/${name}`;
+      const left = name.startsWith(PARTIAL) ? !isAlive(name.split("-").at(-1)!) : isOlder(path);
+      if (left) await rm(path, { recursive: true, force: true });
     }
   }
 
@@ -232,6 +232,16 @@ export class CheckpointIndex {
         }),
       },
     };
+  }
+}
+
+/** Whether a snapshot is of an earlier version, which no build reads any more that saves here. */
+function isOlder(directory: string): boolean {
+  try {
+    const { version } = JSON.parse(Deno.readTextFileSync(`${directory}/checkpoint.json`));
+    return typeof version === "number" && version < INDEX_VERSION;
+  } catch {
+    return false; // damaged: somebody may want to look at it
   }
 }
 

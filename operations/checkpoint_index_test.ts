@@ -136,6 +136,19 @@ Deno.test("index: what a killed process left half-made goes, what another one ma
     }
   }));
 
+Deno.test("index: snapshots of an earlier version are of no use, and go with the next one", () =>
+  withDirectory(async (directory) => {
+    const index = new CheckpointIndex(recordingIn(directory));
+    await index.save(worldAt(1), 10, 1n);
+    const file = `${directory}/index/000010/checkpoint.json`;
+    const content = JSON.parse(await Deno.readTextFile(file));
+    await Deno.writeTextFile(file, JSON.stringify({ ...content, version: content.version - 1 }));
+    index.refresh();
+    assert.deepEqual(epochsOf(index), []);
+    await index.save(worldAt(2), 20, 2n);
+    assert.deepEqual(entries(directory), ["000020"]);
+  }));
+
 Deno.test("index: two that save one checkpoint at once both succeed", () =>
   withDirectory(async (directory) => {
     const runs = [RunDirectory.create("a test"), RunDirectory.create("a test")];

@@ -16,7 +16,7 @@ import {
   needsRenewal,
   renewCertificate,
 } from "../lib/identity/joining.ts";
-import { RenewedIdentity } from "../lib/identity/renewal.ts";
+import { IdentityKeeper } from "../lib/identity/renewal.ts";
 import { KvIdentityStore } from "../lib/identity/kv_store.ts";
 import type { IdentityStore } from "../lib/identity/store.ts";
 import { Health } from "../lib/telemetry/health.ts";
@@ -104,12 +104,13 @@ export async function runCoordinator(
   });
   cutOff = (serial) => listener.cutOff(serial);
   cleanup.defer(() => listener.close());
-  const renewed = new RenewedIdentity(identity, authority.certificate, {
+  const keeper = new IdentityKeeper(identity, authority.certificate, {
     renew: () => authority.reissue(identityDirectory, COORDINATOR),
     onRenewed: (identity) => listener.useIdentity(identity),
     log,
   });
-  cleanup.defer(() => renewed.close());
+  keeper.start();
+  cleanup.defer(() => keeper.close());
   if (options.metrics !== undefined) {
     const server = serveTelemetry(options.metrics, health, metrics);
     cleanup.defer(() => server.close());

@@ -74,7 +74,7 @@ export async function replaySlices(
     if (failed !== undefined) throw failed.reason;
   }
   const replayS = (performance.now() - startedAt) / 1000;
-  return { ...joinSlices(recording, outcomes, divergence, replayS), slices: slices.length };
+  return { ...joinSlices(recording, outcomes, divergence, replayS), parts: slices.length };
 }
 
 /** Checkpoints that cut the recording into at most `slices` slices of about as many instructions each. */

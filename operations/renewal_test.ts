@@ -1,23 +1,18 @@
 /** Certificates of a coordinator and an agent that are about to expire, over real connections. */
 import assert from "node:assert/strict";
+import { connectTls } from "../host/tls/connector.ts";
 import { openStore } from "../lib/catalog/store.ts";
 import { CertificateAuthority } from "../lib/identity/authority.ts";
 import { loadIdentity, storeIdentity } from "../lib/identity/files.ts";
 import { needsRenewal } from "../lib/identity/joining.ts";
 import { KvIdentityStore } from "../lib/identity/kv_store.ts";
-import { sleep } from "../lib/sleep.ts";
+import { type Role, serverNameOf } from "../lib/protocol/channel.ts";
+import { until } from "../lib/until_fixture.ts";
 import { Agent } from "./agent/agent.ts";
 import { initAuthority, runCoordinator } from "./coordinator.ts";
 
 /** In the last third of a year. */
 const DAYS_LEFT = 100;
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 20_000; !await holds();) {
-    assert.ok(performance.now() < deadline, `not within 20 s: ${what}`);
-    await sleep(50);
-  }
-}
 
 function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -55,6 +50,13 @@ Deno.test("coordinator and agent renew certificates that end soon, and go on wit
     );
     coordinator.catch(listening.reject);
     const address = /^listening on (\S+)$/.exec(await listening.promise)![1]!;
+    const operator = await loadIdentity(`${directory}/admin`);
+    const serialAt = async (address: string, role: Role, name: string) => {
+      const serverName = serverNameOf({ role, name });
+      const channel = await connectTls({ address, ...operator, serverName });
+      channel.close();
+      return channel.peer.serial;
+    };
     const mended = (await loadIdentity(places.coordinator)).identity;
     assert.equal(needsRenewal(mended, authority.certificate), false);
     assert.equal(mended.keyPem, old.coordinator.keyPem);
@@ -66,12 +68,17 @@ Deno.test("coordinator and agent renew certificates that end soon, and go on wit
       lostAfterMs: 60_000,
       version: "0.1.0",
     });
-    const serial = async () => (await loadIdentity(places.agent)).identity.peer.serial;
-    await until("the agent has a new certificate", async () => await serial() !== peer.serial);
-    await until("it is connected again", () => agent!.connected);
+    const states: boolean[] = [];
+    await until(() => {
+      if (states.at(-1) !== agent!.connected) states.push(agent!.connected);
+      return states.join().endsWith("true,false,true");
+    });
     const renewed = (await loadIdentity(places.agent)).identity;
     assert.equal(needsRenewal(renewed, authority.certificate), false);
     assert.equal(renewed.keyPem, old.agent.keyPem);
+    assert.equal(await serialAt(address, "coordinator", "coordinator"), mended.peer.serial);
+    const { host, port } = agent.link;
+    assert.equal(await serialAt(`${host}:${port}`, "agent", "alpha"), renewed.peer.serial);
   } finally {
     await agent?.stop();
     stop.abort();

@@ -23,8 +23,8 @@ export interface ReplayOutcome {
   readonly replayS: number;
   /** The most that the retransmission queue held. */
   readonly queueBytesMax: number;
-  /** Of a replay in slices: how many. */
-  readonly slices?: number;
+  /** Of a replay in parts: how many. */
+  readonly parts?: number;
 }
 
 /**

@@ -69,14 +69,14 @@ function verifyRun(recording: OpenRecording, outcome: ReplayOutcome): VerifyRun 
       recordS,
     };
   });
-  const { divergence, slices } = outcome;
+  const { divergence, parts } = outcome;
   const incomplete = recording.incomplete !== undefined;
   return {
     ok: divergence === undefined && vms.every((vm) => isIdentical(vm, incomplete)),
     replayS: outcome.replayS,
     recordS,
     vms,
-    ...(slices === undefined ? {} : { parts: slices }),
+    ...(parts === undefined ? {} : { parts }),
     ...(divergence === undefined ? {} : { divergence }),
   };
 }

@@ -3,6 +3,7 @@
  * recording is kept exactly if its VMs have run.
  */
 import assert from "node:assert/strict";
+import { run } from "../host/command.ts";
 import { until } from "../lib/until_fixture.ts";
 import {
   once,
@@ -158,6 +159,33 @@ for (const signal of SIGNALS) {
     assert.match(stderr, /^clusterrr: .*interrupted/im);
   });
 }
+
+bed.test(
+  "verify --parallel: interrupted while it indexes and between parts; then it passes",
+  180,
+  async () => {
+    const directory = bed.path("in-parts");
+    await run(["cp", "-r", await recorded(), directory]);
+    const verdictless = async (tool: Tool, signal: Deno.Signal) => {
+      const { status, stdout, stderr } = await interrupt(tool, signal);
+      assert.deepEqual([status, stdout], [1, ""], stderr);
+      assert.match(stderr, /^clusterrr: .*interrupted/im);
+      const left = await entriesOf(`${directory}/index`).catch(() => []);
+      assert.deepEqual(left.filter((name) => name.startsWith("partial-")), []);
+    };
+    const indexing = bed.start(["index", directory, "--every", "4"]);
+    await indexing.said("indexing");
+    await verdictless(indexing, "SIGINT");
+    await bed.json(["index", directory, "--every", "4"]);
+    for (const [signal, phase] of [["SIGTERM", "part 1 of"], ["SIGINT", "part 2 of"]] as const) {
+      const verify = bed.start(["verify", directory, "--parallel", "--jobs", "1"]);
+      await verify.said(phase);
+      await verdictless(verify, signal);
+    }
+    const verified = await bed.json(["verify", directory, "--parallel"]);
+    assert.ok(verified.ok && verified.perRun[0].parts > 1, JSON.stringify(verified.perRun));
+  },
+);
 
 bed.test("the recording is what it was after all these", 60, async () => {
   const replayed = await bed.json(["replay", await recorded()]);

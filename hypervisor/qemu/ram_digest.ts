@@ -28,11 +28,10 @@ const piece = new Uint8Array(PIECE_BYTES);
 /** Whose RAM is read. */
 type Qemu = Pick<QemuProcess, "pid" | "qmp">;
 
-/** Takes the pieces, one after another. */
-interface RamHash {
+/** Takes the pieces of the ranges, one after another: each of 1 MiB but the last of a range. */
+export interface RamHash {
   update(piece: Uint8Array): void;
-  /** Hex. */
-  digest(): string;
+  digest(): RamDigest;
 }
 
 /**
@@ -46,12 +45,18 @@ export async function digestRam(
   directory: string,
   algorithm: RamAlgorithm,
 ): Promise<RamDigest> {
-  const hash = algorithm === "xxh64" ? await xxh64Tree() : sha256();
+  const hash = await ramHash(algorithm);
   try {
     using memory = Deno.openSync(`/proc/${qemu.pid}/mem`);
     for (const range of ranges) {
-      if (range.shadowed) hash.update(await asGuestSees(qemu.qmp, range, directory));
-      else await hashRange(memory, await hostAddress(qemu.qmp, range.address), range.size, hash);
+      if (range.shadowed) {
+        const bytes = await asGuestSees(qemu.qmp, range, directory);
+        for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+          hash.update(bytes.subarray(at, at + PIECE_BYTES));
+        }
+      } else {
+        await hashRange(memory, await hostAddress(qemu.qmp, range.address), range.size, hash);
+      }
     }
   } catch (cause) {
     if (cause instanceof ClusterrrError) throw cause;
@@ -61,7 +66,7 @@ export async function digestRam(
       { cause },
     );
   }
-  return `${algorithm}:${hash.digest()}`;
+  return hash.digest();
 }
 
 async function hashRange(
@@ -72,9 +77,7 @@ async function hashRange(
 ): Promise<void> {
   memory.seekSync(address, Deno.SeekMode.Start);
   for (let done = 0, pieces = 0; done < size; pieces++) {
-    if (pieces % PIECES_AT_ONCE === PIECES_AT_ONCE - 1) {
-      await setImmediate();
-    }
+    if (pieces % PIECES_AT_ONCE === PIECES_AT_ONCE - 1) await setImmediate();
     const part = piece.subarray(0, Math.min(size - done, PIECE_BYTES));
     fill(part, memory);
     hash.update(part);
@@ -105,7 +108,11 @@ async function asGuestSees(
   }
 }
 
-/** SHA-256 of all pieces' XXH64 with seed 0, each a little-endian u64. */
+/** `lib/recording/FORMAT.md` has the algorithms. */
+export async function ramHash(algorithm: RamAlgorithm): Promise<RamHash> {
+  return algorithm === "xxh64" ? await xxh64Tree() : sha256();
+}
+
 async function xxh64Tree(): Promise<RamHash> {
   const { h64Raw } = await (xxhashReady ??= xxhash());
   const tree = createHash("sha256");
@@ -116,12 +123,14 @@ async function xxh64Tree(): Promise<RamHash> {
       view.setBigUint64(0, h64Raw(piece), true);
       tree.update(leaf);
     },
-    digest: () => tree.digest("hex"),
+    digest: () => `xxh64:${tree.digest("hex")}`,
   };
 }
 
-/** SHA-256 of the bytes. */
 function sha256(): RamHash {
   const hash = createHash("sha256");
-  return { update: (piece) => void hash.update(piece), digest: () => hash.digest("hex") };
+  return {
+    update: (piece) => void hash.update(piece),
+    digest: () => `sha256:${hash.digest("hex")}`,
+  };
 }

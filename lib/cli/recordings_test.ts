@@ -273,12 +273,20 @@ Deno.test("replay and verify: tables", async () => {
 Deno.test("verify --parallel says into how many parts the recording was cut", async () => {
   await withDirectory(async (dir) => {
     const path = await makeRecording(join(dir, "r"));
-    const one = { ok: true, replayS: 1, recordS: 2, vms: [], parts: 4 };
-    const run = commandLine(dir, {
-      verify: () => Promise.resolve({ ok: true, runs: 1, vms: [], perRun: [one] }),
-    });
-    const { stdout } = await run(["verify", path, "--parallel"]);
-    assert.match(stdout, /\nOK: 1 replay in 4 parts, all identical to the recording\.\n$/);
+    for (
+      const [ok, parts, verdict] of [
+        [true, 4, "OK: 1 replay in 4 parts, all identical to the recording."],
+        [true, 1, "OK: 1 replay in 1 part, all identical to the recording."],
+        [false, 4, "FAILED: 0 of 1 replay in 4 parts identical to the recording."],
+      ] as const
+    ) {
+      const one = { ok, replayS: 1, recordS: 2, vms: [], parts };
+      const run = commandLine(dir, {
+        verify: () => Promise.resolve({ ok, runs: 1, vms: [], perRun: [one] }),
+      });
+      const { stdout } = await run(["verify", path, "--parallel"]);
+      assert.equal(stdout.trimEnd().split("\n").at(-1), verdict);
+    }
   });
 });
 

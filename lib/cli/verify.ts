@@ -118,11 +118,13 @@ function tell(report: VerifyReport, json: boolean, { terminal }: Context): ExitS
 
 function describe(report: VerifyReport, style: Paint): string {
   const good = report.perRun.filter((run) => run.ok).length;
-  const { parts } = report.perRun[0] ?? {};
+  const { parts } = report.perRun[0] ?? {}; // all runs are cut at the same snapshots
   const inParts = parts === undefined ? "" : ` in ${plural(parts, "part")}`;
   const verdict = report.ok
     ? style.good(`OK: ${plural(report.runs, "replay")}${inParts}, all identical to the recording.`)
-    : style.bad(`FAILED: ${good} of ${plural(report.runs, "replay")} identical to the recording.`);
+    : style.bad(
+      `FAILED: ${good} of ${plural(report.runs, "replay")}${inParts} identical to the recording.`,
+    );
   const cells = report.vms.map((vm) => {
     const failed = vm.checks.filter((check) => !passed(check));
     return [

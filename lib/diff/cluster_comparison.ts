@@ -59,14 +59,21 @@ export async function compareRuns(
     ...(first === undefined ? {} : { first: { vm: first.vm, difference: first.difference! } }),
     vms,
     setup: compareSetups(a, b),
-    notCompared: tracesOf.length === 0
-      ? []
-      : ["events and received frames: a trace has sent frames, checks, ends and consoles only"],
+    notCompared: [
+      ...tracesOf.length === 0
+        ? []
+        : ["events and received frames: a trace has sent frames, checks, ends and consoles only"],
+      ...comparison.ramsNotCompared === 0 ? [] : [
+        "RAM: the digests of one run are SHA-256, an earlier clusterrr's, those of the other not",
+      ],
+    ],
     seconds: (performance.now() - startedAt) / 1000,
   };
 }
 
 class ClusterComparison {
+  /** Checks whose digests of RAM are not of one kind. */
+  ramsNotCompared = 0;
   readonly #pairs: Pair[] = [];
 
   constructor(
@@ -90,6 +97,7 @@ class ClusterComparison {
       const trustedTooMuch = [...trusted].some(([name, n]) => n >= (proven.get(name) ?? 0));
       if (trustedTooMuch) diffs.set(pair.name, await this.#compare(pair, proven));
     }
+    for (const diff of diffs.values()) this.ramsNotCompared += diff.ramsNotCompared;
     const missingIn = (run: Run) => (vm: RunVm) => run.vms.every(({ name }) => name !== vm.name);
     return [
       ...this.a.vms.map((vm) => {

@@ -66,6 +66,8 @@ export interface LogDiff {
   readonly ends: { readonly a?: Ended; readonly b?: Ended };
   /** For each VM the highest number of its frames that was taken as equal by its name. */
   readonly trusted: ReadonlyMap<string, number>;
+  /** Checks of which only the registers could be compared. */
+  readonly ramsNotCompared: number;
 }
 
 /** A read of the rr log and a FIFO's contents: so much earlier than it happened may a send stand. */
@@ -392,6 +394,7 @@ export class LogComparison {
       ends,
       lamport: { a: this.#stamps.a.last, b: this.#stamps.b.last },
       trusted: this.#received.trusted,
+      ramsNotCompared: this.#checks.ramsNotCompared,
       ...(found === undefined ? {} : {
         difference: {
           ...found,

@@ -107,6 +107,7 @@ export class OutwardComparison {
       },
       lamport: { ...this.#lamport },
       trusted: new Map(),
+      ramsNotCompared: this.#checks.ramsNotCompared,
       ...(found === undefined ? {} : {
         difference: {
           ...found,

@@ -2,7 +2,7 @@
  * Pairs what two runs of a VM have in common but log at places of their own: sends, which are paired by
  * their number, and checks, which are paired by their instruction count.
  */
-import { ramDiffers } from "../recording/ram_digest.ts";
+import { ramDiffers, sameAlgorithm } from "../recording/ram_digest.ts";
 import type { Checked, Sent } from "./observation.ts";
 
 export type SideName = "a" | "b";
@@ -55,6 +55,8 @@ const WAITING_CHECKS_MAX = 1024;
 /** Pairs checks. A check that only one side took is no difference. */
 export class CheckPairs<M> {
   equal = 0;
+  /** Pairs of which the RAM could not be compared. */
+  ramsNotCompared = 0;
   /** The mismatch with the smallest instruction count so far. */
   mismatch: Mismatch<Checked, M> | undefined;
   readonly #waiting: Record<SideName, Map<number, { check: Checked; mark: M }>> = {
@@ -72,6 +74,7 @@ export class CheckPairs<M> {
       return;
     }
     other.delete(check.icount);
+    if (!sameAlgorithm(check.ramDigest, paired.check.ramDigest)) this.ramsNotCompared++;
     if (sameCheck(check, paired.check)) {
       this.equal++;
       return;

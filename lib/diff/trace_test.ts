@@ -6,6 +6,8 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { FormatError, VersionError } from "../errors.ts";
+import type { CheckPoint } from "../recording/hybrid_log.ts";
+import type { RamDigest } from "../recording/ram_digest.ts";
 import { OutwardComparison } from "./outward_comparison.ts";
 import { type OutwardSource, RecordedOutward, TracedOutward } from "./outward.ts";
 import { openRun } from "./runs.ts";
@@ -121,6 +123,7 @@ Deno.test("damage is named with its offset", () =>
     const cases: [string, RegExp][] = [
       [golden.replace('"number":1,"length"', '"number":-1,"length"'), /at byte \d{3,}.*number/],
       [golden.replace('"type":"check"', '"type":"chuck"'), /not a record/],
+      [golden.replace('"ram":"xxh64:', '"ram":"'), /not a record of a trace: ram/],
       [golden.replace('{"type":"end"', '"type":"end"'), /not JSON/],
       [golden + golden.split("\n")[1] + "\n", /behind the trace's end/],
     ];
@@ -131,8 +134,11 @@ Deno.test("damage is named with its offset", () =>
         (error) => error instanceof FormatError && pattern.test(error.message),
       );
     }
-    Deno.writeTextFileSync(path, golden.replace('"formatVersion":2', '"formatVersion":3'));
-    assert.throws(() => readRecords(path), VersionError);
+    for (const version of [1, 3]) {
+      const other = golden.replace('"formatVersion":2', `"formatVersion":${version}`);
+      Deno.writeTextFileSync(path, other);
+      assert.throws(() => readRecords(path), VersionError);
+    }
     Deno.writeTextFileSync(path, HEADER.format + "x".repeat(2 << 20));
     assert.throws(() => readRecords(path), /a line of more than/);
   }));
@@ -173,7 +179,7 @@ function recordAndTrace(
   dir: string,
   change: {
     frames?: Uint8Array[];
-    checks?: typeof CHECKS;
+    checks?: readonly CheckPoint[];
     end?: (writer: TraceWriter) => void;
     complete?: boolean;
   } = {},
@@ -231,6 +237,23 @@ Deno.test("what a trace has else is found: frames, checks, ends", () => {
     });
   }
 });
+
+Deno.test("RAM whose digests are not of one kind is not compared, and that is said", () =>
+  inDirectory((dir) => {
+    const checks = CHECKS.map((check) => ({
+      ...check,
+      ramDigest: check.ramDigest.replace("xxh64", "sha256") as RamDigest,
+    }));
+    const { recorded, traced } = recordAndTrace(dir, { checks });
+    const { difference, ramsNotCompared } = compareOutward(recorded(), traced());
+    assert.equal(difference, undefined);
+    assert.equal(ramsNotCompared, 2);
+    const registers = [{ ...checks[0]!, registers: "RIP=0" }, checks[1]!];
+    const other = recordAndTrace(`${dir}/other`, { checks: registers });
+    const found = compareOutward(other.recorded(), other.traced()).difference!;
+    assert.equal(found.kind, "check");
+    assert.doesNotMatch(found.a.text, /RAM/);
+  }));
 
 Deno.test("a send that differs: number, both frames, the sends before, Lamport times", () =>
   inDirectory((dir) => {

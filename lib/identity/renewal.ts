@@ -27,12 +27,11 @@ export async function renewIdentity(
 /** How often whoever runs for long looks whether its certificate should be renewed. */
 const RENEWAL_CHECK_MS = 6 * 3_600_000;
 
-/** The identity of a process that runs for long: renewed in time. The owner calls {@link close}. */
-export class RenewedIdentity {
-  readonly #timer: ReturnType<typeof setInterval>;
+/** Keeps the identity of a process that runs for long: renews it in time, once {@link start} was called. */
+export class IdentityKeeper {
+  #timer: ReturnType<typeof setInterval> | undefined;
   #checking: Promise<void> | undefined;
 
-  /** @param everyMs between two looks */
   constructor(
     private identity: Identity,
     private readonly ca: Pick<CaCertificate, "notAfter">,
@@ -43,8 +42,10 @@ export class RenewedIdentity {
       readonly onRenewed: (identity: Identity) => void;
       readonly log: Log;
     },
-    everyMs = RENEWAL_CHECK_MS,
-  ) {
+  ) {}
+
+  /** Looks every `everyMs`, until {@link close}. */
+  start(everyMs = RENEWAL_CHECK_MS): void {
     this.#timer = setInterval(() => void this.check(), everyMs);
   }
 

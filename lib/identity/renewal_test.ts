@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { sleep } from "../sleep.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Identity } from "./files.ts";
-import { RenewedIdentity } from "./renewal.ts";
+import { IdentityKeeper } from "./renewal.ts";
 
 const DAY_MS = 86_400_000;
 const ca = { notAfter: new Date(Date.now() + 3650 * DAY_MS) };
 const validFor = (days: number) => ({ notAfter: new Date(Date.now() + days * DAY_MS) }) as Identity;
 
-/** With what it says and whom it tells; looks when it is told to, unless `everyMs` is given. */
-function kept(identity: Identity, renew: () => Promise<Identity | undefined>, everyMs?: number) {
+/** With what it says and whom it tells. */
+function kept(identity: Identity, renew: () => Promise<Identity | undefined>) {
   const said: string[] = [];
   const told: Identity[] = [];
   const log = {
@@ -19,7 +19,7 @@ function kept(identity: Identity, renew: () => Promise<Identity | undefined>, ev
       void said.push(text.replace("{reason}", reason)),
   } as unknown as Log;
   const onRenewed = (renewed: Identity) => void told.push(renewed);
-  return { said, told, it: new RenewedIdentity(identity, ca, { renew, onRenewed, log }, everyMs) };
+  return { said, told, it: new IdentityKeeper(identity, ca, { renew, onRenewed, log }) };
 }
 
 Deno.test("a certificate is renewed in its last third, and not before", async () => {
@@ -59,7 +59,8 @@ Deno.test("a renewal that fails, or is not possible now, is tried again at the n
 Deno.test("it looks by itself, one look at a time, until it is closed", async () => {
   let asked = 0;
   const answer = Promise.withResolvers<Identity | undefined>();
-  const { it } = kept(validFor(5), () => (asked++, answer.promise), 5);
+  const { it } = kept(validFor(5), () => (asked++, answer.promise));
+  it.start(5);
   await sleep(100);
   assert.equal(asked, 1, "the first one is still under way");
   answer.resolve(undefined);

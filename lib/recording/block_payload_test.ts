@@ -7,6 +7,7 @@ import { Column, COLUMNS } from "./block_columns.ts";
 import { decodeBlock } from "./block_decoder.ts";
 import { BlockEncoder } from "./block_encoder.ts";
 import { ColumnUnpacker } from "./column_unpacker.ts";
+import type { CheckPoint } from "./hybrid_log.ts";
 import { HYBRID_LOG_VERSION } from "./segment_layout.ts";
 import { TraceVisitor } from "./testdata/item_trace.ts";
 
@@ -121,6 +122,33 @@ Deno.test("like columns are compressed, hashes are not", () => {
   const rawBytes = encoder.finish(out, true);
   assert(out.length > 800 && out.length < 950, `${out.length} bytes`);
   assert.equal(decode(out.view(), rawBytes, HYBRID_LOG_VERSION).items.length, 101);
+});
+
+Deno.test("a check has the digest of its version", () => {
+  const state = { icount: 5, inside: true, registers: "", ramBytes: 1, wallMs: 0 };
+  const hex = "ab".repeat(32);
+  const older = { ...state, ramSha256: hex };
+  const newer: CheckPoint = { ...state, ramDigest: `xxh64:${hex}` };
+  const byColumns = (check: unknown) => {
+    const json = new TextEncoder().encode(JSON.stringify(check));
+    const length = Uint8Array.of(json.length & 0x7f | 0x80, json.length >> 7).toHex();
+    const [payload, rawBytes] = payloadOf({ items: "05", checks: length + json.toHex() });
+    return decode(payload, rawBytes, BY_COLUMNS).items;
+  };
+  const today = (check: unknown) => {
+    const encoder = new BlockEncoder(3);
+    encoder.check(check as CheckPoint);
+    const out = new ByteWriter();
+    const rawBytes = encoder.finish(out, true);
+    return decode(out.view(), rawBytes, HYBRID_LOG_VERSION).items;
+  };
+  const ramDigest = `sha256:${hex}`;
+  assert.deepEqual(byColumns(older), [{ item: "check", check: { ...state, ramDigest } }]);
+  assert.deepEqual(today(newer), [{ item: "check", check: newer }]);
+  assert.throws(() => byColumns(newer), /not a check/);
+  for (const bad of [older, { ...state, ramDigest: hex }, { ...state, ramDigest: `md5:${hex}` }]) {
+    assert.throws(() => today(bad), /not a check/);
+  }
 });
 
 Deno.test("what a writer of ours never writes is refused, naming block and column", () => {

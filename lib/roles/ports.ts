@@ -90,7 +90,7 @@ export interface VmPort {
   resume(): Promise<void>;
   /** Stops the vCPU; resolves once it stands still. */
   pause(): Promise<void>;
-  /** The state at this moment; the VM must stand still. `algorithm`: of the RAM's digest. */
+  /** The state at this moment; the VM must stand still. `algorithm`: of the RAM's digest, else `RAM_ALGORITHM`. */
   state(algorithm?: RamAlgorithm): Promise<MachineState>;
   /** Asks QEMU to end, so that its log gets its last events. */
   quit(): Promise<void>;

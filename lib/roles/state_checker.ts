@@ -12,6 +12,8 @@ import { ramAlgorithmOf } from "../recording/ram_digest.ts";
 import type { ReplayObserver } from "./replay_observer.ts";
 import type { MachineState, ReplayedVm } from "./ports.ts";
 
+const TOUCH_MS = 500;
+
 /** The comparison at one point. */
 export interface CheckResult {
   /** The recorded instruction count. */
@@ -29,6 +31,7 @@ export class StateChecker {
 
   /**
    * @param checks in rising order of their instruction counts
+   * @param touch told again and again while it works: the VM stands, and there is no stall
    * @param until where the VM stops for good, not before the last comparison; it is left standing there
    * @param isInside whether a count lies strictly inside a run of instructions
    */
@@ -73,13 +76,23 @@ export class StateChecker {
     for (const [index, check] of this.checks.entries()) {
       if (!await this.vm.stopped()) return false;
       this.touch();
-      const state = await this.vm.state(ramAlgorithmOf(check.ramDigest));
+      const state = await this.#stateFor(check);
       await this.#breakAt(index + 1);
       this.#compare(index, state);
       if (this.#staysAfter(index)) return true;
       await this.vm.resume();
     }
     return this.until !== Infinity && await this.vm.stopped();
+  }
+
+  /** To look at a large RAM takes a while, in which the VM does not move: that is no stall. */
+  async #stateFor({ ramDigest }: CheckPoint): Promise<MachineState> {
+    const busy = setInterval(this.touch, TOUCH_MS);
+    try {
+      return await this.vm.state(ramAlgorithmOf(ramDigest));
+    } finally {
+      clearInterval(busy);
+    }
   }
 
   #compare(index: number, state: MachineState): void {

@@ -4,7 +4,7 @@
  * Field offsets in `union bpf_attr` are those of `include/uapi/linux/bpf.h`; numbers are x86-64's.
  */
 import { HostError } from "../../lib/errors.ts";
-import { closeFd, cString, errno, type Fd, libc } from "../../host/libc.ts";
+import { cString, errno, type Fd, libc } from "../../host/libc.ts";
 import type { MapSpec } from "./elf.ts";
 
 const SYS_BPF = 321n;
@@ -12,7 +12,7 @@ const ATTR_BYTES = 128;
 const NAME_BYTES_MAX = 15;
 const LOG_BYTES = 1 << 20;
 /** How often a load that a signal ended is tried again. */
-const LOAD_ATTEMPTS = 20;
+const LOAD_RETRIES_MAX = 20;
 const EPERM = 1;
 const E2BIG = 7;
 const EAGAIN = 11;
@@ -114,18 +114,13 @@ export function loadProgram(
 ): Fd {
   const attribute = new Attribute().u32(0, type).u32(4, code.length / 8).pointer(8, code)
     .pointer(16, cString(license)).name(48, name);
-  let result = bpf(command.progLoad, attribute);
-  // The verifier gives up, with EAGAIN, where a signal comes meanwhile: a profiler's, a terminal's.
-  for (let again = 0; result === -EAGAIN && again < LOAD_ATTEMPTS; again++) {
-    result = bpf(command.progLoad, attribute);
-  }
+  const load = () => untilNoSignal(() => bpf(command.progLoad, attribute));
+  const result = load();
   if (result >= 0) return result;
   const log = new Uint8Array(LOG_BYTES); // a second try, with the verifier's log switched on
-  const second = bpf(
-    command.progLoad,
-    attribute.u32(24, 1).u32(28, LOG_BYTES).pointer(32, log),
-  );
-  if (second >= 0) closeFd(second);
+  attribute.u32(24, 1).u32(28, LOG_BYTES).pointer(32, log);
+  const second = load();
+  if (second >= 0) return second;
   const text = new TextDecoder().decode(log.subarray(0, log.indexOf(0)));
   throw new HostError(
     `loading the BPF program ${name}`,
@@ -134,6 +129,16 @@ export function loadProgram(
     ADVICE[-result] ?? "The kernel refused the recorder; it needs Linux 5.12 or newer.",
     { cause: new Error(text) },
   );
+}
+
+/**
+ * The result of `load`, which the verifier ends with EAGAIN where a signal comes meanwhile, a profiler's or a
+ * terminal's: then once more.
+ */
+export function untilNoSignal(load: () => number): number {
+  let result = load();
+  for (let again = 0; result === -EAGAIN && again < LOAD_RETRIES_MAX; again++) result = load();
+  return result;
 }
 
 /** The line of a verifier log that says what is wrong: the last one that is not a statistic. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { FormatError, HostError } from "../../lib/errors.ts";
-import { summariseVerifierLog } from "./bpf_syscall.ts";
+import { summariseVerifierLog, untilNoSignal } from "./bpf_syscall.ts";
 import type { ObjectSpec, ProgramSpec } from "./elf.ts";
 import { loadObject } from "./loader.ts";
 
@@ -51,6 +51,16 @@ Deno.test("the verifier's last word is the message, its whole log the cause", ()
     return true;
   });
   assert.equal(openObjects(), before);
+});
+
+Deno.test("a load that a signal ends is tried again, not for ever", () => {
+  const answers = [-11, -11, 7];
+  assert.equal(untilNoSignal(() => answers.shift()!), 7);
+  assert.deepEqual(answers, []);
+  assert.equal(untilNoSignal(() => -13), -13);
+  let loads = 0;
+  assert.equal(untilNoSignal(() => (loads++, -11)), -11);
+  assert.equal(loads, 21);
 });
 
 Deno.test("a section that is no program type is refused", () => {

@@ -13,7 +13,7 @@ import { connectTls } from "../../host/tls/connector.ts";
 import { listenTls, type TlsListener } from "../../host/tls/listener.ts";
 import { ClusterrrError, messageOf } from "../../lib/errors.ts";
 import { type Identity, loadIdentity } from "../../lib/identity/files.ts";
-import { RenewedIdentity, renewIdentity } from "../../lib/identity/renewal.ts";
+import { IdentityKeeper, renewIdentity } from "../../lib/identity/renewal.ts";
 import type { CaCertificate } from "../../lib/identity/certificates.ts";
 import { type Channel, serverNameOf } from "../../lib/protocol/channel.ts";
 import {
@@ -72,7 +72,7 @@ export class Agent {
 
   /** The connection to the coordinator, while there is one. */
   #coordinator: Rpc<typeof AGENT_REPORTS> | undefined;
-  readonly #identity: RenewedIdentity;
+  readonly #identity: IdentityKeeper;
 
   private constructor(
     private readonly options: AgentOptions,
@@ -80,7 +80,7 @@ export class Agent {
     private readonly ca: CaCertificate,
     readonly state: AgentState,
   ) {
-    this.#identity = new RenewedIdentity(identity, ca, {
+    this.#identity = new IdentityKeeper(identity, ca, {
       renew: async () => {
         const rpc = this.#coordinator;
         return rpc && await renewIdentity(state.identity, (csr) => rpc.call("identity.renew", csr));
@@ -100,7 +100,7 @@ export class Agent {
     const agent = new Agent(options, identity, ca, state);
     await agent.#clean();
     agent.#qemu = await inspectQemu("qemu-system-x86_64").catch(() => null);
-    const listening = listenTls({
+    agent.#listener = await listenTls({
       ...options.link,
       identity,
       ca,
@@ -109,8 +109,6 @@ export class Agent {
       onRefused: ({ remote, reason }) =>
         agent.#log.warning("refused {remote}: {reason}", { remote, reason }),
     });
-    listening.catch(() => agent.#identity.close());
-    agent.#listener = await listening;
     agent.#loop = agent.#keepLink();
     return agent;
   }
@@ -156,6 +154,7 @@ export class Agent {
 
   async #keepLink(): Promise<void> {
     const serverName = serverNameOf({ role: "coordinator", name: "coordinator" });
+    this.#identity.start();
     await keepCoordinatorLink({
       connect: (signal) =>
         connectTls({
@@ -175,6 +174,7 @@ export class Agent {
       lostAfterMs: this.options.lostAfterMs,
       onLost: () => void this.#endRecordings(),
       onState: ({ connected, reason }) => {
+        if (!connected) this.#coordinator = undefined;
         if (connected === this.#connected && connected) return;
         if (connected) this.#log.info("connected to the coordinator");
         else if (this.#connected) this.#log.warning("lost the coordinator: {reason}", { reason });

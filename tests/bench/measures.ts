@@ -44,7 +44,7 @@ export interface Round {
   readonly replay: Timed<ReplayReport>;
   readonly stock: StockRuns;
   /** Of the other profiles, those with which stock QEMU got through. */
-  readonly stockOther: ReadonlyMap<OtherProfile["name"], StockRuns>;
+  readonly stockOther: Readonly<Partial<Record<OtherProfile["name"], StockRuns>>>;
 }
 
 /** A recording by stock QEMU and its replay. */
@@ -120,7 +120,7 @@ async function measureRound(
   say: Say,
   signal: AbortSignal,
 ): Promise<Round> {
-  const stockOther = new Map<OtherProfile["name"], StockRuns>();
+  const stockOther: Partial<Record<OtherProfile["name"], StockRuns>> = {};
   const round: { -readonly [K in keyof Round]?: Round[K] } = { stockOther };
   const recording = recordingOf(scratch, index);
   const groups = [
@@ -144,7 +144,7 @@ async function measureRound(
       const { name } = profile;
       const directory = `${scratch}/${name}`;
       try {
-        stockOther.set(name, await measureStock(name, other, directory, plan, say, signal));
+        stockOther[name] = await measureStock(name, other, directory, plan, say, signal);
       } catch (error) {
         signal.throwIfAborted();
         say(`  ${name}: ${messageOf(error)}`);

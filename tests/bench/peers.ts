@@ -59,13 +59,19 @@ export interface OtherProfile {
   readonly name: "four" | "bare";
   readonly brief: string;
   readonly guestArgs: readonly string[];
+  /** The most that our replay may take of stock QEMU's with it, if anything is judged. */
+  readonly replayRatioMax?: number;
 }
+
+/** The most that a replay may take of stock QEMU's. */
+export const STOCK_REPLAY_RATIO_MAX = 0.3;
 
 export const OTHER_PROFILES: readonly OtherProfile[] = [
   {
     name: "four",
     brief: `with four arguments only (pc, ${FOUR_ARGS.join(" ")})`,
     guestArgs: [...GUEST_ARGS_BARE, ...FOUR_ARGS],
+    replayRatioMax: STOCK_REPLAY_RATIO_MAX,
   },
   {
     name: "bare",

@@ -28,6 +28,14 @@ Deno.test("with another profile a cluster keeps its guests' own arguments and it
   assert.deepEqual(machineRest, givenRest);
 });
 
+Deno.test("the profile of the target has the four arguments that spare a guest its calibrations", () => {
+  const four = OTHER_PROFILES.find(({ replayRatioMax }) => replayRatioMax !== undefined)!;
+  assert.equal(
+    withProfile(cluster(""), four)!.spec.vms[1]!.kernelArgs,
+    "console=ttyS0 panic=-1 quiet nolapic_timer tsc_early_khz=1000000 lpj=4000000 no_timer_check",
+  );
+});
+
 Deno.test("a cluster that chose its own arguments has no profile to leave out", () => {
   const last = `${GUEST_ARGS_DEFAULT.at(-1)}x`;
   for (const args of [["console=ttyS0"], [...GUEST_ARGS_DEFAULT.slice(0, -1), last]]) {

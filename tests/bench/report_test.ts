@@ -63,7 +63,7 @@ function round(numbers: Numbers = {}): Round {
       replay: numbers.stockReplay ?? peerRun(25),
       equal: numbers.stockEqual ?? true,
     },
-    stockOther: new Map(),
+    stockOther: {},
   };
 }
 
@@ -147,7 +147,7 @@ Deno.test("a stock replay that failed decides nothing", () => {
 Deno.test("with another profile, stock QEMU is compared with; the target is that of the four arguments", () => {
   const other = { record: peerRun(42), logBytes: 100e6, replay: peerRun(50), equal: true };
   const named = (name: OtherProfile["name"], runs: StockRuns, row: string) =>
-    rowNamed(rowsOf(results([{ ...round(), stockOther: new Map([[name, runs]]) }])), row);
+    rowNamed(rowsOf(results([{ ...round(), stockOther: { [name]: runs } }])), row);
   for (const [name, verdict] of [["four", "PASS"], ["bare", ""]] as const) {
     const row = named(name, other, "replay / replay");
     assert.deepEqual([row.ratio, row.verdict], ["0.10", verdict]);
@@ -156,6 +156,9 @@ Deno.test("with another profile, stock QEMU is compared with; the target is that
   assert.equal(named("bare", other, "stored / logs").ratio, "1/100.0");
   const failed = named("four", { ...other, equal: false }, "replay / replay");
   assert.deepEqual([failed.other, failed.ratio, failed.verdict], ["failed in 1 of 1", "", "OPEN"]);
+  const lost = rowsOf(results([round(), { ...round(), stockOther: { four: other } }]));
+  assert.equal(rowNamed(lost, "replay / replay").verdict, "OPEN");
+  assert.equal(rowNamed(lost, "against stock QEMU").ours, "failed in 1 of 2");
 });
 
 Deno.test("what a recording does not know is not taken for zero", () => {
