@@ -44,7 +44,6 @@ export interface SourceStart {
 /** The replay of one log. */
 export class HybridSource implements ReplaySource {
   readonly sendsTotal: number;
-  readonly bytesTotal: number;
   readonly complete: boolean;
   readonly #sends: RecordedSend[] = [];
   readonly #start: SourceStart | undefined;
@@ -56,16 +55,18 @@ export class HybridSource implements ReplaySource {
   /** Instructions before what comes next, until the start has been found; then `undefined`. */
   #skipping: { icount: number } | undefined;
   #block: LogBlocks["block"];
+  #bytesGiven = 0;
+  /** Where the blocks begin that have been given: bytes of the stream, instructions. */
+  readonly #places: { readonly bytes: number; readonly icount: number }[] = [];
 
   /** @param start where `blocks` have been sent to: no block that is needed comes before */
   constructor(
     private readonly blocks: LogBlocks,
-    census: LogCensus,
+    private readonly census: LogCensus,
     private readonly frame: StreamFrame,
     start?: SourceStart,
   ) {
     this.sendsTotal = census.sendTimes.length;
-    this.bytesTotal = census.bytes;
     this.complete = census.complete;
     this.#start = start;
     if (start !== undefined) this.#skipping = { icount: 0 };
@@ -75,7 +76,29 @@ export class HybridSource implements ReplaySource {
     return this.blocks.block?.firstIcount ?? 0;
   }
 
+  shareAt(bytes: number): number {
+    const { icount: total } = this.census;
+    const begin = this.#start?.position.icount ?? this.#places[0]?.icount ?? 0;
+    const i = this.#places.findLastIndex((place) => place.bytes <= bytes);
+    const at = this.#places[i];
+    if (at === undefined) return 0;
+    const next = this.#places[i + 1] ??
+      { bytes: this.#bytesGiven, icount: this.#ended ? total : at.icount };
+    const part = Math.min(1, (bytes - at.bytes) / Math.max(1, next.bytes - at.bytes));
+    const icount = at.icount + part * (next.icount - at.icount);
+    return Math.min(1, Math.max(0, icount - begin) / Math.max(1, total - begin));
+  }
+
   pieces = (): Piece[] | undefined => {
+    const pieces = this.#nextPieces();
+    for (const piece of pieces ?? []) {
+      if (piece.kind === "bytes") this.#bytesGiven += piece.bytes.length;
+      else if (piece.kind === "frame") this.#bytesGiven += piece.length;
+    }
+    return pieces;
+  };
+
+  #nextPieces(): Piece[] | undefined {
     if (!this.#begun) {
       this.#begun = true;
       return [{ kind: "bytes", bytes: this.frame.preamble }];
@@ -89,8 +112,9 @@ export class HybridSource implements ReplaySource {
       }
       return this.complete ? undefined : [{ kind: "bytes", bytes: this.frame.ending }];
     }
+    this.#places.push({ bytes: this.#bytesGiven, icount: this.icountNear });
     return this.#pieces;
-  };
+  }
 
   nextSend(): RecordedSend | undefined {
     return this.#sends.shift();

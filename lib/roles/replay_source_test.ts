@@ -96,7 +96,8 @@ Deno.test("property: the rebuilt rr stream is the recorded one, byte for byte", 
         assert.equal(census.bytes, rrLogBytes);
         assert.equal(census.sendTimes.length, framesSent);
         assert.equal(census.icount, icount);
-        assert.equal(source.bytesTotal, rrLogBytes);
+        const given = PREAMBLE.length + rrLogBytes + (complete ? 0 : ENDING.length);
+        assert.equal(source.shareAt(given), icount === 0 ? 0 : 1);
         assert.equal(source.sendsTotal, framesSent);
         assert.equal(source.complete, complete);
         const checks = items.flatMap((item) => item.item === "check" ? [item.check] : []);
@@ -132,14 +133,24 @@ Deno.test("sends are there as soon as the block is that holds them", () =>
     assert.equal(source.nextSend(), undefined, "nothing has been read");
     const sends = [];
     const places: number[] = [];
-    while (source.pieces() !== undefined) {
+    const shares: number[] = [];
+    let given = 0;
+    for (let pieces = source.pieces(); pieces !== undefined; pieces = source.pieces()) {
       sends.push(...sendsOf(source));
       places.push(source.icountNear);
+      shares.push(source.shareAt(given));
+      for (const piece of pieces) {
+        if (piece.kind !== "epoch") {
+          given += piece.kind === "bytes" ? piece.bytes.length : piece.length;
+        }
+      }
     }
     assert.deepEqual(sends, recordedSends(items));
     assert.ok(places.length > 10, "several blocks");
     assert.deepEqual(places, places.toSorted((a, b) => a - b));
     assert.ok(places.at(-1)! <= icount && places.at(-1)! > icount / 2);
+    assert.deepEqual(shares.slice(1), places.slice(1).map((place) => place / icount));
+    assert.equal(source.shareAt(given), 1);
     close();
   }));
 

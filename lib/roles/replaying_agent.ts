@@ -46,8 +46,8 @@ export interface ReplaySource {
   nextSend(): RecordedSend | undefined;
   /** Sends in the whole recording. */
   readonly sendsTotal: number;
-  /** Bytes of the rebuilt log. */
-  readonly bytesTotal: number;
+  /** What part of the instructions, 0 to 1, is in so many bytes of the rebuilt log. Interpolated in a block. */
+  shareAt(bytes: number): number;
   /** Whether the log ends as QEMU ended it; else it was cut off and closed artificially. */
   readonly complete: boolean;
   /** An instruction count near the part of the log that was read last. */
@@ -148,6 +148,12 @@ class ReplayedStream {
     return this.standing || this.endedAt !== 0;
   }
 
+  /** About what part of its instructions it has executed, 0 to 1: by what QEMU has taken of its log. */
+  get share(): number {
+    if (this.endedAt !== 0) return 1;
+    return this.source.shareAt(this.feed.bytesFed - this.vm.unreadLog());
+  }
+
   /** Whether QEMU has mostly slept since the last call. */
   idle(now: number): boolean {
     const cpu = this.vm.cpuMs();
@@ -246,7 +252,7 @@ export class ReplayingAgent {
   progress(): { name: string; percent: number; framesMatched: number }[] {
     return [...this.#streams.values()].map((stream) => ({
       name: stream.vm.name,
-      percent: 100 * Math.min(1, stream.feed.bytesFed / Math.max(1, stream.source.bytesTotal)),
+      percent: 100 * stream.share,
       framesMatched: stream.matched,
     }));
   }
