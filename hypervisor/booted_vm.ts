@@ -11,6 +11,7 @@
  * tap behind the last real frame, where there is room for it.
  */
 import { closeFd, type Fd, readFd } from "../host/libc.ts";
+import { equalBytes } from "../lib/bytes/equal_bytes.ts";
 import { BOOT_TAG, buildCommandLine } from "./qemu/command_line.ts";
 import { QemuVm, type VmRun } from "./qemu_vm.ts";
 import { queryStatus, saveVm } from "./qmp/commands.ts";
@@ -98,8 +99,4 @@ export class BootedVm extends QemuVm {
       closeFd(this.#tap);
     }
   }
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

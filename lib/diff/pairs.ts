@@ -2,6 +2,7 @@
  * Pairs what two runs of a VM have in common but log at places of their own: sends, which are paired by
  * their number, and checks, which are paired by their instruction count.
  */
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { ramDiffers, sameAlgorithm } from "../recording/ram_digest.ts";
 import type { Checked, Sent } from "./observation.ts";
 
@@ -46,7 +47,7 @@ export class SendPairs<M> {
 
 /** Length and hash decide; the head is part of what is hashed. */
 export function sameSend(a: Sent, b: Sent): boolean {
-  return a.length === b.length && sameBytes(a.hash, b.hash);
+  return a.length === b.length && equalBytes(a.hash, b.hash);
 }
 
 /** Checks that wait for the other side's: they are written up to seconds after their instruction. */
@@ -88,10 +89,4 @@ export class CheckPairs<M> {
 
 function sameCheck(a: Checked, b: Checked): boolean {
   return a.registersSha256 === b.registersSha256 && !ramDiffers(a.ramDigest, b.ramDigest);
-}
-
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }

@@ -6,11 +6,12 @@
  * it is equal if that VM's sends are, and these are compared anyway. Where the sends turn out to
  * differ, the comparison is done again with `proven`, and looks the rest up.
  */
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { hashFrame, storedHash } from "../roles/frame_matcher.ts";
 import { RR_FRAME_HEADER_BYTES } from "../recording/hybrid_log.ts";
 import type { OpenLog } from "./log_side.ts";
 import type { Received, Sent } from "./observation.ts";
-import { sameBytes, sameSend } from "./pairs.ts";
+import { sameSend } from "./pairs.ts";
 import { SentFrames } from "./sent_frames.ts";
 
 /** A VM of a recording whose log can be opened. */
@@ -68,7 +69,7 @@ export class ReceivedFrames {
 
   /** What differs, in a few words; `undefined` where nothing does. */
   difference(a: Received, b: Received): string | undefined {
-    if (!sameBytes(a.header, b.header)) {
+    if (!equalBytes(a.header, b.header)) {
       const [lengthA, lengthB] = [receivedLength(a), receivedLength(b)];
       return lengthA === lengthB
         ? "another network card or other flags"
@@ -77,7 +78,7 @@ export class ReceivedFrames {
     if (a.content.stored !== "reference") {
       return b.content.stored === "reference"
         ? this.#unlikeSent(this.b, b.content, a.content.payload)
-        : sameBytes(a.content.payload, b.content.payload)
+        : equalBytes(a.content.payload, b.content.payload)
         ? undefined
         : "other bytes";
     }
@@ -117,7 +118,7 @@ export class ReceivedFrames {
     const padding = payload.subarray(sent.length);
     const frame = payload.subarray(0, sent.length);
     const same = frame.length === sent.length && padding.every((byte) => byte === 0) &&
-      sameBytes(storedHash(hashFrame(frame)), sent.hash);
+      equalBytes(storedHash(hashFrame(frame)), sent.hash);
     return same ? undefined : "other bytes";
   }
 }

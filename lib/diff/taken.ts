@@ -1,7 +1,7 @@
 /** What a comparison takes of one side's log where bytes alone do not decide. */
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { describeEnd, describeEvent, describeReceived } from "./describe.ts";
 import type { DifferenceKind, Ended, LoggedEvent, Observed, Received } from "./observation.ts";
-import { sameBytes } from "./pairs.ts";
 import type { ReceivedFrames, ReferencedFrames } from "./received_frames.ts";
 
 /** The next thing of one side that is no run of instructions. */
@@ -34,7 +34,7 @@ export function differenceOf(
   }
   if (a.icount === b.icount) {
     if (a.thing === "event" && b.thing === "event") {
-      if (sameBytes(a.raw, b.raw)) return undefined;
+      if (equalBytes(a.raw, b.raw)) return undefined;
       return {
         kind: "event",
         what: a.event.kind === b.event.kind ? `another ${a.event.kind}` : "another event",

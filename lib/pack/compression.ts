@@ -8,9 +8,10 @@
  * pzstd. The empty frame is for tools that look at the first four bytes.
  */
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { FormatError, messageOf } from "../errors.ts";
 import { CONTENTS_FILE } from "./contents.ts";
-import { areEqual, ExactSource } from "./exact_source.ts";
+import { ExactSource } from "./exact_source.ts";
 import { BLOCK_BYTES } from "./tar_blocks.ts";
 
 /** What each frame but the last holds. */
@@ -73,7 +74,7 @@ export async function* decompressed(
       while (!await source.atEnd()) yield await source.some(FRAME_BYTES, "");
       return;
     }
-    if (!areEqual(await source.take(EMPTY_FRAME.length, "its first frame"), EMPTY_FRAME)) {
+    if (!equalBytes(await source.take(EMPTY_FRAME.length, "its first frame"), EMPTY_FRAME)) {
       throw new FormatError(
         name,
         0,
@@ -94,7 +95,7 @@ export async function* decompressed(
 async function readFrame(source: ExactSource): Promise<Uint8Array> {
   const header = await source.take(HEADER_BYTES, "a compressed frame");
   const length = new DataView(header.buffer).getUint32(8, true);
-  if (!areEqual(header, frameHeader(length)) || length > STORED_BYTES_MAX) {
+  if (!equalBytes(header, frameHeader(length)) || length > STORED_BYTES_MAX) {
     throw damagedFrame(source, "no frame begins here");
   }
   const frame = await source.take(length, "a compressed frame");
@@ -117,7 +118,7 @@ function damagedFrame(source: ExactSource, detail: string, options?: ErrorOption
 }
 
 function isZstd(head: Uint8Array): boolean {
-  return areEqual(head.subarray(0, MAGIC_BYTES), EMPTY_FRAME.subarray(0, MAGIC_BYTES));
+  return equalBytes(head.subarray(0, MAGIC_BYTES), EMPTY_FRAME.subarray(0, MAGIC_BYTES));
 }
 
 /** Whether the file `path` begins like a packed recording, compressed or not. */
@@ -126,5 +127,5 @@ export async function looksPacked(path: string): Promise<boolean> {
   const buffer = new Uint8Array(BLOCK_BYTES);
   const head = buffer.subarray(0, await file.read(buffer) ?? 0);
   const name = new TextEncoder().encode(`${CONTENTS_FILE}\0`);
-  return isZstd(head) || areEqual(head.subarray(0, name.length), name);
+  return isZstd(head) || equalBytes(head.subarray(0, name.length), name);
 }

@@ -74,7 +74,3 @@ export class ExactSource {
     await this.#chunks.return?.();
   }
 }
-
-export function areEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}

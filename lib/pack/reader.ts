@@ -7,6 +7,7 @@
  * ```
  */
 import { createHash } from "node:crypto";
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { FormatError } from "../errors.ts";
 import {
   CONTENTS_BYTES_MAX,
@@ -15,7 +16,7 @@ import {
   type PackContents,
   type PackedFile,
 } from "./contents.ts";
-import { areEqual, ExactSource } from "./exact_source.ts";
+import { ExactSource } from "./exact_source.ts";
 import { BLOCK_BYTES, END_BYTES, headerOf, paddingOf, sizeIn } from "./tar_blocks.ts";
 
 /** What takes the files of a pack, one after the other. */
@@ -63,7 +64,7 @@ export async function readPack(
 async function readContents(source: ExactSource, name: string): Promise<PackContents> {
   const header = await source.take(BLOCK_BYTES, `the header of ${CONTENTS_FILE}`);
   const bytes = sizeIn(header);
-  if (bytes === undefined || !areEqual(header, headerOf(CONTENTS_FILE, bytes))) {
+  if (bytes === undefined || !equalBytes(header, headerOf(CONTENTS_FILE, bytes))) {
     throw new FormatError(name, 0, "this is no packed recording, or its beginning is damaged");
   }
   if (bytes > CONTENTS_BYTES_MAX) {
@@ -109,7 +110,7 @@ async function requireBytes(
 ): Promise<void> {
   const start = source.offset;
   const bytes = await source.take(expected.length, what);
-  if (areEqual(bytes, expected)) return;
+  if (equalBytes(bytes, expected)) return;
   throw new FormatError(
     source.name,
     start + bytes.findIndex((byte, i) => byte !== expected[i]),

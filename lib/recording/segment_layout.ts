@@ -5,6 +5,7 @@
 import { crc32 } from "node:zlib";
 import { ByteReader } from "../bytes/byte_reader.ts";
 import { ByteWriter } from "../bytes/byte_writer.ts";
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { FormatError, VersionError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { BLOCK_RAW_BYTES_MAX, BLOCK_STORED_BYTES_MAX } from "./block_columns.ts";
@@ -202,18 +203,15 @@ export function encodeFooter(
 export function decodeFooter(bytes: Uint8Array, seed: number): number | undefined {
   if (bytes.length !== FOOTER_BYTES || !checksumHolds(bytes, seed)) return undefined;
   const reader = new ByteReader(bytes, "");
-  if (!equal(reader.bytes(FOOTER_MAGIC.length), FOOTER_MAGIC)) return undefined;
+  if (!equalBytes(reader.bytes(FOOTER_MAGIC.length), FOOTER_MAGIC)) return undefined;
   return reader.safeU64();
-}
-
-/** Whether `a` and `b` hold the same bytes. */
-export function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 function expectMagic(reader: ByteReader, magic: Uint8Array, message: string): void {
   const at = reader.offset;
-  if (!equal(reader.bytes(magic.length), magic)) throw new FormatError(reader.file, at, message);
+  if (!equalBytes(reader.bytes(magic.length), magic)) {
+    throw new FormatError(reader.file, at, message);
+  }
 }
 
 function expectLength(reader: ByteReader, expected: number): void {

@@ -10,6 +10,7 @@
  * ```
  */
 import { crc32 } from "node:zlib";
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { FormatError, messageOf } from "../errors.ts";
 import {
   BLOCK_HEADER_BYTES,
@@ -21,7 +22,6 @@ import {
   decodeIndex,
   decodeSegmentHeader,
   encodeFooter,
-  equal,
   FOOTER_BYTES,
   type IndexEntry,
   SEGMENT_HEADER_BYTES,
@@ -153,8 +153,8 @@ export class SegmentReader {
     const blocks = decodeIndex(payload, this.path, offset + BLOCK_HEADER_BYTES).length;
     const expected = encodeFooter(offset, blocks, this.#seed);
     const rest = this.#read(end, Math.min(this.#size - end, FOOTER_BYTES + 1));
-    if (equal(rest, expected)) return { kind: "end", offset };
-    if (rest.length < FOOTER_BYTES && equal(rest, expected.subarray(0, rest.length))) {
+    if (equalBytes(rest, expected)) return { kind: "end", offset };
+    if (rest.length < FOOTER_BYTES && equalBytes(rest, expected.subarray(0, rest.length))) {
       return this.#cut(end, "its footer is cut off");
     }
     throw new FormatError(this.path, end, "the footer is damaged");
@@ -213,7 +213,7 @@ export class SegmentReader {
 
 function indexOfMagic(bytes: Uint8Array, from: number): number {
   for (let at = bytes.indexOf(BLOCK_MAGIC[0]!, from); at >= 0;) {
-    if (equal(bytes.subarray(at, at + BLOCK_MAGIC.length), BLOCK_MAGIC)) return at;
+    if (equalBytes(bytes.subarray(at, at + BLOCK_MAGIC.length), BLOCK_MAGIC)) return at;
     at = bytes.indexOf(BLOCK_MAGIC[0]!, at + 1);
   }
   return -1;

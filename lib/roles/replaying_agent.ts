@@ -10,6 +10,7 @@
  * Causality schedules the cluster: a VM whose log stands at a frame runs on when the sender's own
  * replay has sent it. The first difference stops everything.
  */
+import { equalBytes } from "../bytes/equal_bytes.ts";
 import { type Divergence, DivergenceError } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
 import { hashFrame, storedHash } from "./frame_matcher.ts";
@@ -616,8 +617,4 @@ function describeRecorded(recorded: RecordedSend, replayed: Uint8Array): string 
   const rest = recorded.length - recorded.head.length;
   return `${size}\n${hexDump(recorded.head, replayed)}` +
     (rest > 0 ? `\n  (the recording keeps the first ${recorded.head.length} bytes)` : "");
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
