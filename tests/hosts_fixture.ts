@@ -320,9 +320,10 @@ export class ClusterHosts {
     path: string,
   ): Promise<{ status: number; text: string }> {
     return await this.host(name).act(async () => {
-      const answer = await fetch(`http://${address}/${path}`, {
-        signal: AbortSignal.timeout(5_000),
-      });
+      // One address on every host: a connection that is kept would lead to another host's.
+      using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
+      const signal = AbortSignal.timeout(5_000);
+      const answer = await fetch(`http://${address}/${path}`, { client, signal });
       return { status: answer.status, text: await answer.text() };
     });
   }

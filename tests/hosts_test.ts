@@ -188,11 +188,14 @@ const PARTITION_MS = 10_000;
 
 /** How far the VMs of these hosts are, 0 to 1, as their agents say: the coordinator's word is that of all hosts together. */
 async function ratiosOf(hosts: ClusterHosts, ...names: HostName[]): Promise<number[]> {
-  const pages = await Promise.all(names.map((name) => hosts.fetch(name, AGENT_METRICS, "metrics")));
-  return pages.flatMap(({ text }) =>
-    [...figures(text)].filter(([name]) => name.startsWith("clusterrr_replay_progress_ratio"))
-      .map(([, value]) => value)
-  );
+  const ratios: number[] = [];
+  for (const name of names) {
+    const { text } = await hosts.fetch(name, AGENT_METRICS, "metrics");
+    for (const [figure, value] of figures(text)) {
+      if (figure.startsWith("clusterrr_replay_progress_ratio")) ratios.push(value);
+    }
+  }
+  return ratios;
 }
 
 /** How far the VMs of a replay are, in percent. */
