@@ -170,7 +170,7 @@ export const AGENT_METRICS = {
   ),
   replayProgress: gauge(
     "clusterrr_replay_progress_ratio",
-    "Part of the VM's log that has been fed to it, 0 to 1",
+    "About what part of its instructions the VM has executed, 0 to 1",
     vm,
   ),
   replayLag: gauge("clusterrr_replay_lag_epochs", "Epochs behind the fastest VM of the run", vm),
