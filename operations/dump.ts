@@ -2,6 +2,7 @@
 import { decodeEvents, formatFields, type RrEvent } from "../hypervisor/rr_log/events.ts";
 import { readRrLogFile } from "../hypervisor/rr_log/stream.ts";
 import { type RrLogTable, tableForVersion, tableOfLog } from "../hypervisor/rr_log/tables.ts";
+import { equalBytes } from "../lib/bytes/equal_bytes.ts";
 import type { DumpItem, DumpOptions } from "../lib/cli/ports.ts";
 import { ClusterrrError } from "../lib/errors.ts";
 import { EventLoopTurns } from "../lib/event_loop_turns.ts";
@@ -44,7 +45,7 @@ async function isSegment(path: string): Promise<boolean> {
   const start = new Uint8Array(SEGMENT_MAGIC.length);
   using file = await Deno.open(path);
   await file.read(start);
-  return SEGMENT_MAGIC.every((byte, i) => byte === start[i]);
+  return equalBytes(start, SEGMENT_MAGIC);
 }
 
 async function rrFileItems(path: string): Promise<Iterable<DumpItem>> {

@@ -2,7 +2,7 @@
  * The payload of one block in, its items out to a visitor. Layout: `FORMAT.md`, "Payload of an items
  * block". Checksums have been verified before; what is refused here was written wrong.
  */
-import { z } from "zod";
+import type { z } from "zod";
 import type { ByteReader } from "../bytes/byte_reader.ts";
 import { FormatError, messageOf } from "../errors.ts";
 import type { VmNumber } from "../units.ts";
@@ -16,13 +16,14 @@ import {
   type HybridVisitor,
   RR_FRAME_HEADER_BYTES,
 } from "./hybrid_log.ts";
+import { sha256 } from "./manifest.ts";
 import type { BlockHeader } from "./segment_layout.ts";
 
 /** The last version whose checks have the RAM's SHA-256. */
 const CHECKS_SHA256_VERSION_MAX = 3;
 const checkSha256Schema = checkPointSchema
   .omit({ ramDigest: true })
-  .extend({ ramSha256: z.string().regex(/^[0-9a-f]{64}$/) })
+  .extend({ ramSha256: sha256 })
   .transform(({ ramSha256, ...check }): CheckPoint => ({
     ...check,
     ramDigest: `sha256:${ramSha256}`,

@@ -1,5 +1,6 @@
 /** How the RAM of a VM is named by what it holds: an algorithm, a colon, 64 hex digits. `FORMAT.md` says which. */
 import { z } from "zod";
+import { sha256 } from "./manifest.ts";
 
 /** Recordings up to version 3 of the hybrid log have `sha256`. */
 const ramAlgorithmSchema = z.enum(["xxh64", "sha256"]);
@@ -9,11 +10,7 @@ export type RamAlgorithm = z.infer<typeof ramAlgorithmSchema>;
 export const RAM_ALGORITHM: RamAlgorithm = "xxh64";
 
 /** Two digests tell whether the RAM is the same only if their algorithms are. */
-export const ramDigestSchema = z.templateLiteral([
-  ramAlgorithmSchema,
-  ":",
-  z.string().regex(/^[0-9a-f]{64}$/),
-]);
+export const ramDigestSchema = z.templateLiteral([ramAlgorithmSchema, ":", sha256]);
 export type RamDigest = z.infer<typeof ramDigestSchema>;
 
 /** What `digest` was made with. */

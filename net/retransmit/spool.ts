@@ -15,6 +15,7 @@
 import { crc32 } from "node:zlib";
 import { ByteReader } from "../../lib/bytes/byte_reader.ts";
 import { ByteWriter } from "../../lib/bytes/byte_writer.ts";
+import { equalBytes } from "../../lib/bytes/equal_bytes.ts";
 import { GrowingArray } from "../../lib/bytes/growing_array.ts";
 import { FormatError, VersionError } from "../../lib/errors.ts";
 import { FRAME_BYTES_MAX } from "../../lib/protocol/link_messages.ts";
@@ -128,7 +129,7 @@ export class Spool {
     const header = encodeHeader(runId);
     const start = new Uint8Array(Math.min(size, header.length));
     this.#read(start, 0);
-    if (size < header.length && start.every((byte, i) => byte === header[i])) {
+    if (size < header.length && equalBytes(start, header.subarray(0, size))) {
       this.#write(header); // new, or cut off in its first moment
       this.#end = header.length;
       return;
@@ -216,7 +217,7 @@ function checkHeader(start: Uint8Array, header: Uint8Array, path: string): void 
   if (reader.u32() !== MAGIC) throw new FormatError(path, 0, "not a spool of a replay");
   const version = reader.u16();
   if (version !== VERSION) throw new VersionError(path, 4, `version ${version} of the spool`);
-  if (!start.every((byte, i) => byte === header[i]) || start.length < header.length) {
+  if (!equalBytes(start, header)) {
     throw new FormatError(path, 6, "it is the spool of another replay: remove it");
   }
 }

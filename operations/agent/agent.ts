@@ -67,7 +67,6 @@ export class Agent {
   readonly #revokedKnown = Promise.withResolvers<void>();
   #addresses = new Map<string, Address>();
   #qemu: HelloParams["qemu"] = null;
-  #connected = false;
   #loop: Promise<void> = Promise.resolve();
 
   /** The connection to the coordinator, while there is one. */
@@ -131,7 +130,7 @@ export class Agent {
   }
 
   get connected(): boolean {
-    return this.#connected;
+    return this.#coordinator !== undefined;
   }
 
   get recordings(): ReadonlyMap<string, AgentRecording> {
@@ -174,12 +173,10 @@ export class Agent {
       lostAfterMs: this.options.lostAfterMs,
       onLost: () => void this.#endRecordings(),
       onState: ({ connected, reason }) => {
-        if (!connected) this.#coordinator = undefined;
-        if (connected === this.#connected && connected) return;
         if (connected) this.#log.info("connected to the coordinator");
-        else if (this.#connected) this.#log.warning("lost the coordinator: {reason}", { reason });
+        else if (this.connected) this.#log.warning("lost the coordinator: {reason}", { reason });
         else this.#log.debug("no coordinator: {reason}", { reason });
-        this.#connected = connected;
+        if (!connected) this.#coordinator = undefined;
       },
     }, this.#stop.signal).finally(() => this.#identity.close());
   }
